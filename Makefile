@@ -1,0 +1,50 @@
+# Loam's commands. `make demo` and `make test` set up everything they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup demo serve test test-slow check bench bench-gateway bench-faults docs clean
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Loam needs Python 3.11 or newer; set PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@# instructor asks for an older openai client, so it lives in an environment of its own
+	@test -x $(VENV)/instructor/bin/python || $(PYTHON) -m venv $(VENV)/instructor
+	$(VENV)/instructor/bin/python -m pip install --quiet --disable-pip-version-check 'instructor>=1.14'
+	@touch $@
+
+setup: $(STAMP)  ## make a virtual environment with everything
+
+demo: $(STAMP)  ## real documents, a real question, a cited answer
+	@$(BIN)/python examples/demo.py
+
+serve: $(STAMP)  ## start the gateway on loopback
+	@$(BIN)/loam serve
+
+test: $(STAMP)  ## run the test suite
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)  ## run the soak and parity suites too
+	$(BIN)/python -m pytest -m 'slow or not slow'
+
+check: $(STAMP)  ## lint, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: bench-gateway bench-faults  ## every measurement
+
+bench-gateway: $(STAMP)  ## Loam beside its peers, one core each, interleaved
+	$(BIN)/python -m bench.gateway
+
+bench-faults: $(STAMP)  ## what a client sees of each upstream fault
+	$(BIN)/python -m bench.faults
+
+docs: $(STAMP)  ## print the reference pages anew
+	$(BIN)/loam docs reference docs/reference
+
+clean:
+	rm -rf $(VENV) .bench build dist

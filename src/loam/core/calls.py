@@ -1,0 +1,298 @@
+"""A call and its answer: what is asked, how it should be sampled, and the stream of deltas that comes back.
+
+Knows no wire format and no provider. Does no I/O.
+Invariant: a `Call` never changes; a stage that wants another one makes it with `msgspec.structs.replace`.
+The one mutable thing on the road is the call's `Trace` (see `loam.core.trace`).
+"""
+
+from typing import Any, Literal
+
+from msgspec import Raw, Struct, field
+
+from loam.core.messages import Family, Message, Part, Text, Thinking, ToolCall
+from loam.core.money import Money
+from loam.core.trace import Trace
+
+Task = Literal["chat", "complete", "embed", "count"]
+"""chat: messages to a message. complete: `inputs` are prompts. embed: `inputs` are texts. count: only count tokens."""
+
+Finish = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "context_window"]
+
+
+class Tool(Struct, frozen=True):
+    """A function the model may call; `parameters` is its JSON Schema. `wire` is the client's own JSON of it.
+
+    A tool that only one family has (web search, computer use) has an empty `name` and lives in `wire` alone.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    wire: Raw | None = None
+
+
+class ToolChoice(Struct, frozen=True):
+    mode: Literal["auto", "none", "required", "named"]
+    name: str = ""
+
+
+class Output(Struct, frozen=True):
+    """The shape the answer must have: free JSON, or JSON that a schema accepts."""
+
+    kind: Literal["json", "schema"]
+    schema: dict[str, Any] | None = None
+    name: str = ""
+    description: str = ""
+    strict: bool | None = None
+
+
+class Sampling(Struct, frozen=True):
+    """How the answer is drawn. `None` means: the client did not say; providers then use their own default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    n: int = 1
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    reasoning_effort: str | None = None
+    thinking_budget: int | None = None
+    service_tier: str | None = None
+    parallel_tool_calls: bool | None = None
+    echo: bool = False
+
+
+class CacheControl(Struct, frozen=True, forbid_unknown_fields=True):
+    """`mode`: use; bypass (neither read nor write); refresh (write only); no-store (read only). `ttl` in seconds."""
+
+    mode: Literal["use", "bypass", "refresh", "no-store"] = "use"
+    ttl: float | None = None
+
+
+class Controls(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Loam's own wishes of one call: the `loam` object of a body, or `x-loam-*` headers."""
+
+    user: str = ""
+    tags: dict[str, str] = {}
+    collection: str = ""
+    cache: CacheControl | None = None
+    deadline: float | None = None
+    fallbacks: tuple[str, ...] = ()
+    metadata: bool = False
+
+
+class Principal(Struct, frozen=True):
+    """Who asks. An empty `models` allows every model; limits of `None` do not limit."""
+
+    key_id: str = ""
+    user: str = ""
+    team: str = ""
+    admin: bool = False
+    models: tuple[str, ...] = ()
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    redaction: Literal["none", "redacted", "full"] = "none"
+
+
+class Target(Struct, frozen=True):
+    """Where a call goes: a configured provider and the model's name there."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class Passage(Struct, frozen=True):
+    """A piece of a document, found for this call. `start` and `end` are character offsets in the stored text."""
+
+    document_id: str
+    title: str
+    url: str
+    section: str
+    start: int
+    end: int
+    text: str
+    score: float
+    revision: str
+
+
+class Citation(Struct, frozen=True, omit_defaults=True):
+    """Which stretch of which document supports a stretch of the answer: `quote` stands there, to the character."""
+
+    document_id: str
+    title: str
+    url: str
+    section: str
+    start: int
+    end: int
+    quote: str
+    score: float
+    answer_start: int = 0
+    answer_end: int = 0
+    page: int | None = None
+    revision: str = ""
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One question on its way. `extra` holds the client's fields that this vocabulary has no word for, in the
+    words of `family`; a provider of the same family receives them unchanged. `trace` is where the road is written down.
+    """
+
+    id: str
+    model: str
+    task: Task = "chat"
+    messages: tuple[Message, ...] = ()
+    inputs: tuple[str | tuple[int, ...], ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    output: Output | None = None
+    sampling: Sampling = Sampling()
+    stream: bool = False
+    family: Family = "native"
+    extra: dict[str, Any] = {}
+    controls: Controls = Controls()
+    principal: Principal = Principal()
+    deadline: float | None = None
+    """The moment on the clock's monotonic scale after which no attempt may go on."""
+    body: bytes = b""
+    """What the client sent, for the ledger."""
+    passages: tuple[Passage, ...] | None = None
+    """What a collection holds on the question; `None` where no collection was asked."""
+    target: Target | None = None
+    trace: Trace = field(default_factory=Trace)
+
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """Tokens of one answer. `input` counts every prompt token, cached ones too (OpenAI's way; Anthropic excludes them).
+
+    `estimated` says that Loam counted because the provider did not.
+    """
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    reasoning: int = 0
+    audio_input: int = 0
+    audio_output: int = 0
+    searches: int = 0
+    estimated: bool = False
+    provider_cost: Money | None = None
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output
+
+
+class ToolDelta(Struct, frozen=True):
+    """A piece of a tool call; the first piece of `index` carries `id` and `name`, later ones more of `arguments`."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Head(Struct, frozen=True):
+    """What the provider says of itself once an answer; `extra` as in `Delta`, for the answer as a whole."""
+
+    id: str = ""
+    model: str = ""
+    created: int = 0
+    fingerprint: str = ""
+    service_tier: str = ""
+    extra: dict[str, Any] | None = None
+    family: Family = "native"
+
+
+class Delta(Struct, frozen=True, omit_defaults=True):
+    """A piece of an answer to `choice`. Not streaming is the same stream with few, large pieces.
+
+    `logprobs` is OpenAI's `content` list (token, logprob, bytes, top_logprobs). `embedding` is one vector, for input
+    `choice`. `extra` holds fields of this choice in the words of `family` that have no word here; a border of the same
+    family shows them.
+    """
+
+    choice: int = 0
+    text: str = ""
+    thinking: str = ""
+    signature: str = ""
+    redacted: str = ""
+    refusal: str = ""
+    tool: ToolDelta | None = None
+    logprobs: list[dict[str, Any]] | None = None
+    citations: tuple[Citation, ...] = ()
+    embedding: list[float] | str | None = None
+    finish: Finish | None = None
+    stop_sequence: str | None = None
+    usage: Usage | None = None
+    head: Head | None = None
+    extra: dict[str, Any] | None = None
+    family: Family = "native"
+
+    @property
+    def has_content(self) -> bool:
+        """Whether a client would see anything of it: from here on an attempt may not be restarted silently."""
+        return bool(
+            self.text
+            or self.thinking
+            or self.tool
+            or self.finish
+            or self.refusal
+            or self.signature
+            or self.redacted
+            or self.citations
+            or self.embedding is not None
+            or self.logprobs is not None
+        )
+
+
+class Choice(Struct, frozen=True):
+    """One finished alternative of an answer."""
+
+    parts: tuple[Part, ...] = ()
+    finish: Finish | None = None
+    stop_sequence: str | None = None
+    refusal: str = ""
+    logprobs: list[dict[str, Any]] | None = None
+    citations: tuple[Citation, ...] = ()
+    embedding: list[float] | str | None = None
+    extra: dict[str, Any] | None = None
+    family: Family = "native"
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+class Answer(Struct, frozen=True):
+    """A whole answer: the deltas of one call, collected."""
+
+    choices: tuple[Choice, ...]
+    usage: Usage | None = None
+    head: Head = Head()
+
+    @property
+    def text(self) -> str:
+        return self.choices[0].text if self.choices else ""
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        parts = self.choices[0].parts if self.choices else ()
+        return tuple(part for part in parts if isinstance(part, ToolCall))
+
+    @property
+    def thinking(self) -> str:
+        parts = self.choices[0].parts if self.choices else ()
+        return "".join(part.text for part in parts if isinstance(part, Thinking))

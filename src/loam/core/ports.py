@@ -1,0 +1,76 @@
+"""The shapes that rooms hand each other: a Model answers, a Transport reaches a server, a Prices knows prices."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from msgspec import Struct
+
+from loam.core.calls import Call, Delta, Passage, Usage
+from loam.core.money import Money
+
+
+class Model(Protocol):
+    """Everything that answers.
+
+    `answer` is called without `await` and gives an async generator; whoever holds it closes it (`contextlib.aclosing`).
+    It raises `loam.core.errors.ModelFailure` and nothing else of its own.
+    """
+
+    def answer(self, call: Call) -> AsyncGenerator[Delta, None]: ...
+
+
+class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Seconds. `first_byte` runs from the request sent to the response's head, `idle` between two reads of its body."""
+
+    connect: float = 5.0
+    first_byte: float = 120.0
+    idle: float = 60.0
+
+
+class Response(Protocol):
+    """An answer whose head has come. Header names are lower case. Raises ModelFailure while its body is read."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body; fails as malformed when it is longer than `limit` bytes."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes. A body that ends before its length or last chunk raises (kind `truncated`)."""
+        ...
+
+
+class Transport(Protocol):
+    """Sends HTTP requests. Leaving the context closes the response; an unread one closes its connection."""
+
+    def post(
+        self, url: str, *, headers: Mapping[str, str], body: bytes, timeouts: Timeouts
+    ) -> AbstractAsyncContextManager[Response]: ...
+
+    async def close(self) -> None: ...
+
+
+class Price(Protocol):
+    """What one model costs, at one version of the price list."""
+
+    version: str
+
+    def cost(self, usage: Usage, *, tier: str = "", now: float) -> Money:
+        """The cost of `usage`, rounded up to a micro-dollar."""
+        ...
+
+
+class Prices(Protocol):
+    def find(self, provider: str, model: str) -> Price | None:
+        """The price of a model at a provider; `None` when it is not known (never a price of zero by default)."""
+        ...
+
+
+class Retriever(Protocol):
+    """Finds passages in a collection. Raises ModelFailure (kind `not_found`) for a collection that is not there."""
+
+    async def search(self, collection: str, question: str, limit: int) -> tuple[Passage, ...]: ...
+    async def revision(self, collection: str) -> str: ...

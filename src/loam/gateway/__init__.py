@@ -1,0 +1,1 @@
+"""The HTTP borders and the stages of the road."""

@@ -1,0 +1,1 @@
+"""Documents in, passages out, answers that quote them."""

@@ -1,0 +1,1 @@
+"""Where things are kept: a SQLite file with one writer, named migrations, a locked data folder."""
