@@ -1,7 +1,7 @@
 """What every test shares: asyncio as the only event loop, and no network but loopback."""
 
 import pytest
-from pytest_socket import disable_socket, socket_allow_hosts
+from pytest_socket import socket_allow_hosts
 
 
 @pytest.fixture(scope="session")
@@ -10,5 +10,4 @@ def anyio_backend() -> str:
 
 
 def pytest_runtest_setup() -> None:
-    disable_socket(allow_unix_socket=True)
     socket_allow_hosts(["127.0.0.1", "localhost", "::1"], allow_unix_socket=True)

@@ -161,10 +161,10 @@ class ModelFailure(LoamError):
 def refuse(
     kind: Kind, message: str, *, param: str = "", code: str = "", retry_after: float | None = None
 ) -> ModelFailure:
-    """Loam itself will not do this: `raise refuse(kind, what is wrong and what to do)`."""
+    """Loam itself will not do this; `message` says what is wrong and what to do."""
     return ModelFailure(Failure(kind=kind, message=message, param=param, code=code, retry_after=retry_after))
 
 
 def fail(kind: Kind, provider: str, message: str, *, status: int | None = None) -> ModelFailure:
-    """A provider did not do its part: `raise fail(kind, provider, what was seen)`."""
+    """A provider did not do its part; `message` says what was seen."""
     return ModelFailure(Failure(kind=kind, provider=provider, message=message, status=status))

@@ -26,8 +26,8 @@ class StreamEncoder(Protocol):
 class Border(Struct, frozen=True):
     """One endpoint's format. `decode` raises ModelFailure (kind bad_request, with `param`) for what it cannot read.
 
-    `whole` gets the call, the answer, the wall time in seconds and the `loam` object or None. `failure` gets the verdict
-    and the call's id and gives the body of an error response.
+    `whole` gets the call, the answer, the wall time in seconds and the `loam` object or None. `failure` gets the
+    verdict and the call's id and gives the body of an error response.
     """
 
     decode: Callable[[bytes, str], Call]
