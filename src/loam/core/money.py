@@ -22,13 +22,15 @@ def dollars(amount: Money) -> str:
 def money(amount: str | int | Decimal) -> Money:
     """Dollars to micro-dollars, exact to the micro: `money("1.50") == 1_500_000`.
 
-    Raises ValueError for text that is no number and for fractions of a micro-dollar.
+    Raises ValueError for text that is no number, for fractions of a micro-dollar and for more than 9e12 dollars.
     """
     try:
         micros = Decimal(str(amount)) * MICRO
         rounded = int(micros)
     except (ArithmeticError, ValueError) as error:
         raise ValueError(f"{amount!r} is not an amount of dollars; write it like 12.50") from error
+    if abs(rounded) >= 2**63:
+        raise ValueError(f"{amount!r} dollars is more than Loam can count")
     if rounded != micros:
         raise ValueError(f"{amount!r} has more than six decimal places; the smallest amount is 0.000001 dollars")
     return rounded

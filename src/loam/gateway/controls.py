@@ -1,0 +1,110 @@
+"""Loam's own words at the border: `x-loam-*` headers in, headers and the `loam` object out."""
+
+from typing import Any
+
+import msgspec
+from msgspec import structs
+
+from loam.core.calls import CacheControl, Call, Controls
+from loam.core.errors import Failure, refuse
+from loam.core.money import dollars
+from loam.gateway.http import Header
+
+_CACHE_MODES = ("use", "bypass", "refresh", "no-store")
+
+
+def controls_of(headers: dict[str, str], body: Controls) -> Controls:
+    """The controls of a call; what the body says outranks the headers. Raises ModelFailure (bad_request)."""
+    if not headers:
+        return body
+    found: dict[str, Any] = {}
+    for name, value in headers.items():
+        match name:
+            case "user" | "collection":
+                found[name] = value
+            case "deadline":
+                found[name] = _seconds(name, value)
+            case "metadata":
+                found[name] = value.lower() in ("1", "true", "yes", "on")
+            case "fallbacks":
+                found[name] = tuple(part.strip() for part in value.split(",") if part.strip())
+            case "tags":
+                pairs = (part.partition("=") for part in value.split(",") if part.strip())
+                found[name] = {key.strip(): text.strip() for key, _, text in pairs}
+            case "cache" | "cache-ttl":
+                found["cache"] = _cache(headers)
+            case _:
+                known = "user, collection, deadline, metadata, fallbacks, tags, cache, cache-ttl"
+                raise refuse("bad_request", f"the header x-loam-{name} is not known; there are: {known}")
+    said = {field: getattr(body, field) for field in Controls.__struct_fields__ if getattr(body, field)}
+    return Controls(**{**found, **said})
+
+
+def _cache(headers: dict[str, str]) -> CacheControl:
+    mode = headers.get("cache", "use")
+    if mode not in _CACHE_MODES:
+        raise refuse("bad_request", f"x-loam-cache is {mode!r}; it can be {', '.join(_CACHE_MODES)}")
+    ttl = headers.get("cache-ttl")
+    return msgspec.convert({"mode": mode, "ttl": None if ttl is None else _seconds("cache-ttl", ttl)}, CacheControl)
+
+
+def _seconds(name: str, value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 1e7:
+        raise refuse("bad_request", f"x-loam-{name} is {value!r}; it must be a number of seconds above 0")
+    return seconds
+
+
+def answer_headers(call: Call, *, final: bool) -> list[Header]:
+    """What an answer says of itself. The cost is known only when it is whole (`final`)."""
+    trace = call.trace
+    identity = call.id.encode()
+    headers = [
+        (b"x-loam-call-id", identity),
+        (b"x-request-id", identity),
+        (b"request-id", identity),
+        (b"x-loam-attempts", b"%d" % len(trace.attempts)),
+        (b"x-loam-cache", (trace.cache or "off").encode()),
+    ]
+    if trace.model:
+        headers.append((b"x-loam-model", trace.model.encode("latin-1", "replace")))
+    if final and trace.cost is not None:
+        headers.append((b"x-loam-cost-usd", dollars(trace.cost).encode()))
+    return headers
+
+
+def failure_headers(call: Call | None, call_id: str, failure: Failure) -> list[Header]:
+    """The headers of a refusal or failure; SDKs are told not to repeat what Loam already repeated."""
+    identity = call_id.encode()
+    headers = (
+        answer_headers(call, final=True)
+        if call is not None
+        else [(b"x-loam-call-id", identity), (b"x-request-id", identity), (b"request-id", identity)]
+    )
+    tried = call is not None and bool(call.trace.attempts)
+    if tried or failure.kind == "budget":
+        headers.append((b"x-should-retry", b"false"))
+    if failure.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % max(1, -int(-failure.retry_after // 1))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, int(failure.retry_after * 1000))))
+    return headers
+
+
+def loam_object(call: Call, citations: list[Any]) -> dict[str, Any] | None:
+    """The `loam` object of an answer, where the client asked for it or citations need a place; else None."""
+    if not call.controls.metadata and not citations:
+        return None
+    trace = call.trace
+    return {
+        "call_id": call.id,
+        "model": trace.model,
+        "cost_usd": None if trace.cost is None else dollars(trace.cost),
+        "attempts": len(trace.attempts),
+        "cache": trace.cache or "off",
+        "route": trace.route,
+        "warnings": trace.warnings,
+        "citations": [structs.asdict(citation) for citation in citations],
+    }

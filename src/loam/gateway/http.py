@@ -1,0 +1,103 @@
+"""The few pieces of HTTP that the data path needs, straight on ASGI: the head of a request, its body, an answer.
+
+Knows ASGI; knows no route and no format. Invariant: no request makes it hold more than the limits it is given.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from msgspec import Struct
+
+from loam.core.errors import refuse
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Header = tuple[bytes, bytes]
+
+JSON: Header = (b"content-type", b"application/json")
+EVENTS: tuple[Header, ...] = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # reverse proxies such as nginx then pass every event on at once
+)
+
+
+class Gone(Exception):
+    """The client left before its request was whole; there is nobody to answer."""
+
+
+class Head(Struct):
+    """What the data path reads of a request's headers, found in one pass over them."""
+
+    secret: str = ""
+    length: int | None = None
+    host: str = ""
+    origin: str = ""
+    loam: dict[str, str] = {}
+    """The `x-loam-*` headers, without that prefix."""
+
+
+def read_head(headers: Iterable[Header]) -> Head:
+    """Raises ModelFailure (bad_request) for a content-length that is no number."""
+    head = Head()
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, secret = value.decode("latin-1").partition(" ")
+            if scheme.lower() == "bearer":
+                head.secret = secret.strip()
+        elif name == b"x-api-key":
+            head.secret = value.decode("latin-1").strip()
+        elif name == b"content-length":
+            if not value.isdigit() or len(value) > 15:
+                raise refuse("bad_request", "the content-length header is not a number")
+            head.length = int(value)
+        elif name == b"host":
+            head.host = value.decode("latin-1")
+        elif name == b"origin":
+            head.origin = value.decode("latin-1")
+        elif name.startswith(b"x-loam-"):
+            head.loam[name[7:].decode("latin-1")] = value.decode("latin-1")
+    return head
+
+
+async def read_body(receive: Receive, head: Head, *, limit: int, seconds: float) -> bytes:
+    """The whole request body. Raises ModelFailure: too_large beyond `limit` bytes, bad_request when it stalls."""
+    if head.length is not None and head.length > limit:
+        raise refuse("too_large", f"the request has {head.length} bytes; this gateway takes {limit}")
+    event = await receive()
+    if event["type"] == "http.disconnect":
+        raise Gone
+    body: bytes = event.get("body", b"")
+    if event.get("more_body", False):
+        try:
+            async with asyncio.timeout(seconds):
+                body = await _read_rest(receive, body, limit)
+        except TimeoutError:
+            raise refuse("bad_request", f"the request's body did not arrive within {seconds:g} seconds") from None
+    if len(body) > limit:
+        raise refuse("too_large", f"the request has more than {limit} bytes, which is all this gateway takes")
+    return body
+
+
+async def _read_rest(receive: Receive, first: bytes, limit: int) -> bytes:
+    pieces = [first]
+    size = len(first)
+    more = True
+    while more and size <= limit:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise Gone
+        piece: bytes = event.get("body", b"")
+        pieces.append(piece)
+        size += len(piece)
+        more = event.get("more_body", False)
+    return b"".join(pieces)
+
+
+async def send_whole(send: Send, status: int, body: bytes, headers: Iterable[Header]) -> None:
+    """Sends one complete response."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,100 @@
+"""Runs the app on uvicorn (httptools, uvloop), with bounds on what a connection may hold before its request is known.
+
+Knows uvicorn. Invariant: a connection's unfinished head is bounded in size and in time.
+"""
+
+import asyncio
+import logging
+from typing import Annotated, Any
+
+import uvicorn
+from msgspec import Meta, Struct
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from loam.gateway.app import Gateway
+
+HEAD_SECONDS = 15.0
+
+
+class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    host: Annotated[
+        str, Meta(description="Address to listen on. Anything but loopback asks every client for a key.")
+    ] = "127.0.0.1"
+    port: Annotated[int, Meta(description="Port to listen on; 0 takes a free one.", ge=0, le=65535)] = 4100
+    backlog: Annotated[int, Meta(description="Connections that may wait to be accepted.")] = 2048
+    keep_alive: Annotated[int, Meta(description="Seconds an idle connection is kept.")] = 75
+    grace: Annotated[int, Meta(description="Seconds that running calls get to finish when the gateway stops.")] = 30
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which by itself takes heads of any size for any time."""
+
+    max_head = 64 * 1024
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_size = 0
+        self._in_head = True
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            self._head_size += len(data)
+            if self._head_size > self.max_head:
+                # One read holds at most 256 KB, so a body that came along with a complete head is no false alarm
+                # unless the head itself is still open after it.
+                super().data_received(data)
+                if self._in_head and not self.transport.is_closing():
+                    self._refuse(b"431 Request Header Fields Too Large")
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._head_size = 0
+        self._head_timer.cancel()
+        super().on_headers_complete()
+
+    def _too_slow(self) -> None:
+        if self._in_head and not self.transport.is_closing():
+            self._refuse(b"408 Request Timeout")
+
+    def _refuse(self, status: bytes) -> None:
+        self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()
+
+
+class _Quiet(logging.Filter):
+    """Drops uvicorn's complaint about the one thing Loam does on purpose: cutting a broken stream."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "without completing response" not in record.getMessage()
+
+
+def make_server(app: Gateway, settings: ServerSettings, *, max_head: int) -> uvicorn.Server:
+    """A server that is ready to `serve()`; it installs no signal handlers until then."""
+    protocol = type("Protocol", (BoundedProtocol,), {"max_head": max_head})
+    logging.getLogger("uvicorn.error").addFilter(_Quiet())
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "http": protocol,
+        "ws": "none",
+        "loop": "uvloop",
+        "lifespan": "on",
+        "access_log": False,
+        "server_header": False,
+        "log_level": "warning",
+        "backlog": settings.backlog,
+        "timeout_keep_alive": settings.keep_alive,
+        "timeout_graceful_shutdown": settings.grace,
+    }
+    return uvicorn.Server(uvicorn.Config(app, **options))
