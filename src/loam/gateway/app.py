@@ -3,34 +3,24 @@
 Invariant: the data path goes through no framework and no middleware.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
 
 import msgspec
 
-from loam.core.errors import LoamError
 from loam.gateway.http import JSON, Receive, Scope, Send, send_whole
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-_log = logging.getLogger("loam.gateway")
 
 
 class Gateway:
-    """`paths` maps (method, path) to its app; `lifetime` is entered when the server starts and left when it stops."""
+    """`paths` maps (method, path) to its app; what the apps need is opened and closed by whoever serves this one."""
 
-    def __init__(
-        self, paths: Mapping[tuple[str, str], App], admin: App, lifetime: AbstractAsyncContextManager[None]
-    ) -> None:
+    def __init__(self, paths: Mapping[tuple[str, str], App], admin: App) -> None:
         self._paths = dict(paths)
         self._methods = {path: method for method, path in paths}
         self._admin = admin
-        self._lifetime = lifetime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-            return
         path: str = scope["path"]
         app = self._paths.get((scope["method"], path))
         if app is not None:
@@ -48,15 +38,3 @@ class Gateway:
             status, message = 404, f"there is nothing at {path}; the endpoints are {', '.join(sorted(self._methods))}"
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": "unknown_url"}
         await send_whole(send, status, msgspec.json.encode({"error": error}), [JSON])
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            await self._lifetime.__aenter__()
-        except LoamError as error:
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
-            return
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._lifetime.__aexit__(None, None, None)
-        await send({"type": "lifespan.shutdown.complete"})

@@ -5,12 +5,14 @@ Knows uvicorn. Invariant: a connection's unfinished head is bounded in size and 
 
 import asyncio
 import logging
+import socket
 from typing import Annotated, Any
 
 import uvicorn
 from msgspec import Meta, Struct
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from loam.core.errors import SettingsError
 from loam.gateway.app import Gateway
 
 HEAD_SECONDS = 15.0
@@ -79,17 +81,26 @@ class _Quiet(logging.Filter):
         return "without completing response" not in record.getMessage()
 
 
+def bind(settings: ServerSettings) -> socket.socket:
+    """A listening socket. Raises SettingsError when the address cannot be had."""
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=settings.backlog, reuse_port=False)
+    except OSError as error:
+        raise SettingsError(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; another program may use the port: "
+            "choose one with --port or LOAM_PORT"
+        ) from error
+
+
 def make_server(app: Gateway, settings: ServerSettings, *, max_head: int) -> uvicorn.Server:
-    """A server that is ready to `serve()`; it installs no signal handlers until then."""
+    """A server for `serve(sockets=[bind(settings)])`; it installs no signal handlers until then."""
     protocol = type("Protocol", (BoundedProtocol,), {"max_head": max_head})
     logging.getLogger("uvicorn.error").addFilter(_Quiet())
     options: dict[str, Any] = {
-        "host": settings.host,
-        "port": settings.port,
         "http": protocol,
         "ws": "none",
         "loop": "uvloop",
-        "lifespan": "on",
+        "lifespan": "off",
         "access_log": False,
         "server_header": False,
         "log_level": "warning",
