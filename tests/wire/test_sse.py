@@ -97,4 +97,4 @@ def test_an_endless_record_is_refused_before_its_end() -> None:
     fed = [parser.feed(b"data: " + b"x" * 94) for _ in range(10)]
     assert not any(fed)
     with pytest.raises(ValueError, match="larger than 1000 bytes"):
-        parser.feed(b"x")
+        parser.feed(b"xx")
