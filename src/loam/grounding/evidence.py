@@ -1,0 +1,173 @@
+"""Which stretch of which passage answers a question best, and how much of the question it covers.
+
+Pure. Counts words: the share of the question that a sentence and its headings carry, neighbours of the question that
+are neighbours there, a number where one is asked for, a definition where one is. Understands nothing.
+Invariant: what it gives is always a stretch of one passage's text, never a word of its own.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+
+from loam.core.calls import Passage
+from loam.grounding.sentences import Kind, Sentence, sentences
+from loam.grounding.terms import STOP_WORDS, stem, words
+
+# What a word of the question counts where the sentence itself lacks it; chosen with bench/reader.py.
+_IN_HEADING, _IN_TITLE, _IN_PASSAGE = 0.8, 0.4, 0.2
+# What speaks for a sentence beyond the words it covers, and against it.
+_PAIRS, _NUMBER_GIVEN, _DEFINED = 0.25, 0.4, 0.3
+_LATER_PASSAGE, _TWO_SENTENCES = 0.15, 0.05
+_LONGEST_LIST = 900  # characters that a quote may grow by for the list it announces
+
+_QUANTITY = re.compile(
+    r"\bhow (?:many|much|long|often|soon|early|far|old|late|big|high|tall|fast)\b"
+    r"|\b(?:what|which) (?:is the )?(?:percent\w*|share|number|amount|rate|cost|price|maximum|minimum|limit)\b"
+    r"|\bwhen\b|\b(?:what|which) (?:time|day|date|month|year|hours?)\b|\bwhat (?:does|do) .{1,60}? cost\b",
+    re.IGNORECASE,
+)
+_MEASURES = "long often soon early far old late big high tall fast time number amount maximum minimum take takes share"
+_NUMBER = re.compile(
+    r"\d[\d,.]*|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|half|twice|once|daily|weekly|monthly|"
+    r"annually|never|limit|january|february|march|april|june|july|august|september|october|november|december|"
+    r"monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b",
+    re.IGNORECASE,
+)
+_DEFINITION = re.compile(r"what (?:is|are|does) (?:an? |the )?(.{1,80}?)(?: mean| stand for)?\s*\?*$", re.IGNORECASE)
+_COPULA = re.compile(r"[:(–—]|\b(?:is|are|means)\b")
+
+
+class Evidence(Struct, frozen=True):
+    """The stretch `passage.text[start:end]`; `support` is the share of the question it covers, `rank` orders rivals."""
+
+    passage: Passage
+    start: int
+    end: int
+    support: float
+    rank: float
+
+    @property
+    def quote(self) -> str:
+        return self.passage.text[self.start : self.end]
+
+
+def best(question: str, passages: Sequence[Passage]) -> Evidence | None:
+    """The best supported stretch of the passages (best passage first); None where there is none."""
+    asked = _Question(question, passages)
+    rivals = (
+        evidence
+        for place, passage in enumerate(passages)
+        for evidence in _judged(asked, passage, _LATER_PASSAGE * place / len(passages))
+    )
+    found = max(rivals, key=lambda evidence: evidence.rank, default=None)
+    return _with_list(found) if found else None
+
+
+class _Question:
+    """The question's words and what each weighs: more, the fewer of the passages have it."""
+
+    def __init__(self, question: str, passages: Sequence[Passage]) -> None:
+        self.wants_number = _QUANTITY.search(question) is not None
+        found = words(question)
+        telling = [word for word in found if word not in STOP_WORDS]
+        if self.wants_number:
+            telling = [word for word in telling if word not in _MEASURES.split()] or telling
+        kept = [stem(word) for word in telling]
+        self.said = frozenset(found)
+        self.pairs = frozenset(pairwise(kept))
+        defined = _DEFINITION.match(question.strip())
+        self.subject = [stem(word) for word in words(defined[1])] if defined else []
+        texts = [_stems(f"{passage.title} {passage.section} {passage.text}") for passage in passages]
+        self.weights = {
+            word: math.log(1 + (len(texts) + 1) / (0.5 + sum(word in text for text in texts))) for word in kept
+        }
+
+    def share(self, matches: dict[str, float]) -> float:
+        """How much of the question's weight the matches carry, each by its worth."""
+        total = sum(self.weights.values())
+        return sum(self.weights[word] * worth for word, worth in matches.items()) / total if total else 0.0
+
+
+class _Read(Struct, frozen=True):
+    """A sentence, or two that follow each other, as the question sees it."""
+
+    start: int
+    end: int
+    kind: Kind
+    words: frozenset[str]
+    pairs: frozenset[tuple[str, str]]
+    number: bool
+    defines: bool
+    single: bool = True
+
+    def and_(self, other: "_Read") -> "_Read":
+        return _Read(
+            self.start,
+            other.end,
+            self.kind,
+            self.words | other.words,
+            self.pairs | other.pairs,
+            self.number or other.number,
+            self.defines,
+            single=False,
+        )
+
+
+def _judged(asked: _Question, passage: Passage, malus: float) -> Iterator[Evidence]:
+    around: dict[str, float] = {}
+    for text, worth in ((passage.text, _IN_PASSAGE), (passage.title, _IN_TITLE), (passage.section, _IN_HEADING)):
+        around |= {word: max(worth, around.get(word, 0.0)) for word in _stems(text) & asked.weights.keys()}
+    singles = [_read(passage.text, sentence, asked) for sentence in sentences(passage.text)]
+    # "Change the passcode. It must have ten characters." answers only as a whole
+    doubles = [first.and_(second) for first, second in pairwise(singles) if second.start - first.end <= 1]
+    for read in (*singles, *doubles):
+        support = asked.share(around | dict.fromkeys(read.words, 1.0))
+        rank = (
+            support
+            + _PAIRS * len(read.pairs) / max(1, len(asked.pairs))
+            + _NUMBER_GIVEN * (asked.wants_number and read.number)
+            + _DEFINED * read.defines
+            - _TWO_SENTENCES * (not read.single)
+            - malus
+        )
+        yield Evidence(passage, read.start, read.end, support, rank)
+
+
+def _read(text: str, sentence: Sentence, asked: _Question) -> _Read:
+    said = text[sentence.start : sentence.end]
+    found = [stem(word) for word in words(said) if word not in STOP_WORDS]
+    return _Read(
+        sentence.start,
+        sentence.end,
+        sentence.kind,
+        frozenset(found) & asked.weights.keys(),
+        asked.pairs & frozenset(pairwise(found)),
+        any(number.group().lower() not in asked.said for number in _NUMBER.finditer(said)),
+        bool(asked.subject) and _opening(said) == asked.subject,
+    )
+
+
+def _opening(said: str) -> list[str]:
+    """What the sentence is about, if it is a definition: "A base schedule is ..." and "Base schedule: ..."."""
+    found = [stem(word) for word in words(_COPULA.split(said, maxsplit=1)[0])]
+    return found[1:] if found[:1] in (["a"], ["an"], ["the"]) else found
+
+
+def _stems(text: str) -> frozenset[str]:
+    return frozenset(stem(word) for word in words(text))
+
+
+def _with_list(found: Evidence) -> Evidence:
+    """A quote that announces a list or a table holds it too, as far as the passage does."""
+    text = found.passage.text
+    if not found.quote.endswith(":"):
+        return found
+    end = found.end
+    for sentence in sentences(text, found.end):
+        if sentence.kind == "prose" or sentence.end - found.end > _LONGEST_LIST:
+            break
+        end = sentence.end
+    return Evidence(found.passage, found.start, end, found.support, found.rank)

@@ -1,0 +1,101 @@
+"""The reader: a Model that answers from the passages of its call, by quoting, or says that they do not say.
+
+Knows no collection and no provider. Needs no key, no server, no weights.
+Invariant: the answer is either one stretch of one document, quoted to the character and cited, or `DECLINED`.
+"""
+
+import re
+from collections.abc import AsyncGenerator, Iterator
+
+from loam.core.calls import Call, Citation, Delta, Head, Usage
+from loam.core.errors import ModelFailure, refuse
+from loam.core.ports import Model
+from loam.core.tokens import counted_input, estimate
+from loam.grounding.evidence import Evidence, best
+
+NAME = "loam/reader"
+DECLINED = "The documents do not say."
+LEAST_SUPPORT = 0.6
+"""The share of a question that a quote must cover; chosen with bench/reader.py."""
+
+_PIECE = re.compile(r"\S+\s*(?:\S+\s*){0,7}", re.DOTALL)
+
+
+class Reader(Model):
+    """Answers chat calls that carry passages."""
+
+    def __init__(self, *, least_support: float = LEAST_SUPPORT) -> None:
+        self._least = least_support
+
+    async def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
+        if call.task == "count":
+            yield Delta(usage=Usage(input=counted_input(call), estimated=True))
+            return
+        problem = _problem(call)
+        if problem is not None:
+            raise problem
+        found = best(question_of(call), call.passages or ())
+        supported = found if found is not None and found.support >= self._least else None
+        whole = supported.quote if supported else DECLINED
+        text = _within(whole, call.sampling.max_tokens)
+        yield Delta(head=Head(model=NAME))
+        for piece in _pieces(text):
+            yield Delta(text=piece)
+        yield Delta(
+            citations=(_citation(supported, text),) if supported and text else (),
+            finish="stop" if text == whole else "length",
+        )
+        yield Delta(usage=Usage(input=counted_input(call), output=estimate(text), estimated=True))
+
+
+def question_of(call: Call) -> str:
+    """The text of the user's last message."""
+    return next((message.text for message in reversed(call.messages) if message.role == "user"), "")
+
+
+def _problem(call: Call) -> ModelFailure | None:
+    if call.task != "chat":
+        return refuse("unsupported", f"{NAME} answers chat calls only", param="model")
+    if call.passages is None:
+        return refuse(
+            "bad_request",
+            f'{NAME} answers from documents only; name a collection: ask the model "rag:NAME", '
+            'or send "loam": {"collection": "NAME"}',
+            param="model",
+        )
+    if call.output is not None:
+        return refuse("unsupported", f"{NAME} quotes plain text; it can't answer in JSON", param="response_format")
+    if call.tool_choice is not None and call.tool_choice.mode in ("required", "named"):
+        return refuse("unsupported", f"{NAME} calls no tools", param="tool_choice")
+    if call.sampling.n != 1:
+        return refuse("unsupported", f"{NAME} gives one answer to a question; ask with n = 1", param="n")
+    return None
+
+
+def _citation(found: Evidence, quote: str) -> Citation:
+    passage = found.passage
+    start = passage.start + found.start
+    return Citation(
+        passage.document_id,
+        passage.title,
+        passage.url,
+        passage.section,
+        start,
+        start + len(quote),
+        quote,
+        score=round(found.support, 3),
+        answer_end=len(quote),
+        revision=passage.revision,
+    )
+
+
+def _within(text: str, tokens: int | None) -> str:
+    """The text, or as many of its first words as `tokens` allow: the beginning of a quote is a quote."""
+    while tokens is not None and text and estimate(text) > tokens:
+        text = text[: min(len(text) - 1, len(text) * tokens // estimate(text))].rpartition(" ")[0].rstrip()
+    return text
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """A few words at a time, as models speak."""
+    return (piece.group() for piece in _PIECE.finditer(text))
