@@ -8,6 +8,7 @@ from contextlib import aclosing
 from typing import Any
 
 from loam.core.calls import Answer, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage
+from loam.core.errors import ModelFailure
 from loam.core.messages import Family, Part, Text, Thinking, ToolCall
 
 
@@ -179,6 +180,12 @@ async def collect(stream: AsyncGenerator[Delta, None]) -> Answer:
         async for delta in deltas:
             collector.add(delta)
     return collector.answer()
+
+
+async def refused(error: ModelFailure) -> AsyncGenerator[Delta, None]:
+    """A stream that raises `error` when it is read: for a stage that knows at once that it will not answer."""
+    raise error
+    yield Delta()  # never reached; it makes this a generator
 
 
 def deltas_of(answer: Answer) -> Iterable[Delta]:

@@ -168,6 +168,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """What the client sent, for the ledger."""
     passages: tuple[Passage, ...] | None = None
     """What a collection holds on the question; `None` where no collection was asked."""
+    chain: tuple[Target, ...] = ()
+    """Where the call may go, in this order; `target` is the one it is going to now."""
     target: Target | None = None
     trace: Trace = field(default_factory=Trace)
 

@@ -4,7 +4,7 @@ The one mutable record of a call. It outlives failure and cancellation: a stage'
 nothing can be yielded any more. Times are seconds on the clock's monotonic scale unless a name says otherwise.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -49,6 +49,8 @@ class Trace(Struct):
     warnings: list[str] = []
     pending: list[Awaitable[Any]] = []
     """Writes that must be durable before a request leaves for a provider: the intent row, the reservation."""
+    may_retry: Callable[[], bool] | None = None
+    """Whether one more attempt may be paid for; asked before each retry, where a stage that counts money set it."""
 
     def warn(self, text: str) -> None:
         """Keeps a remark for the ledger and the `loam` object of the answer, once."""
