@@ -47,6 +47,19 @@ async def test_an_answer_is_one_quote_true_to_the_character(handbook: Index, que
     assert 0.6 <= citation.score <= 1
 
 
+async def test_whatever_is_asked_a_citation_is_true_to_the_character(handbook: Index) -> None:
+    cited = 0
+    for entry in await handbook.documents("handbook"):
+        for passage in (await handbook.passages("handbook", entry.id))[:2]:
+            asked = await call(handbook, f"{entry.title}: {passage.section}?")
+            answer = await collect(Reader().answer(asked))
+            for citation in answer.choices[0].citations:
+                cited += 1
+                document = await handbook.document("handbook", citation.document_id)
+                assert citation.quote == document.text[citation.start : citation.end] == answer.text
+    assert cited > 100
+
+
 @pytest.mark.parametrize(
     "question", ["What is the capital of France?", "How do I bake bread?", "Who painted the Mona Lisa?", "?!", "the"]
 )

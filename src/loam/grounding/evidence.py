@@ -13,7 +13,7 @@ from itertools import pairwise
 from msgspec import Struct
 
 from loam.core.calls import Passage
-from loam.grounding.sentences import Kind, Sentence, sentences
+from loam.grounding.sentences import Sentence, sentences
 from loam.grounding.terms import STOP_WORDS, stem, words
 
 # What a word of the question counts where the sentence itself lacks it; chosen with bench/reader.py.
@@ -56,97 +56,120 @@ class Evidence(Struct, frozen=True):
 
 def best(question: str, passages: Sequence[Passage]) -> Evidence | None:
     """The best supported stretch of the passages (best passage first); None where there is none."""
-    asked = _Question(question, passages)
+    pages = [_page(passage) for passage in passages]
+    asked = _Question(question, pages)
     rivals = (
         evidence
-        for place, passage in enumerate(passages)
-        for evidence in _judged(asked, passage, _LATER_PASSAGE * place / len(passages))
+        for place, page in enumerate(pages)
+        for evidence in _judged(asked, page, _LATER_PASSAGE * place / len(pages))
     )
     found = max(rivals, key=lambda evidence: evidence.rank, default=None)
     return _with_list(found) if found else None
 
 
+class _Line(Struct, frozen=True):
+    """A sentence with the stems of its telling words, in order."""
+
+    sentence: Sentence
+    said: str
+    stems: list[str]
+
+
+class _Page(Struct, frozen=True):
+    """A passage as the question looks at it."""
+
+    passage: Passage
+    title: frozenset[str]
+    section: frozenset[str]
+    lines: list[_Line]
+    stems: frozenset[str]
+
+
+def _page(passage: Passage) -> _Page:
+    said = [(sentence, passage.text[sentence.start : sentence.end]) for sentence in sentences(passage.text)]
+    lines = [_Line(sentence, text, _stems(text)) for sentence, text in said]
+    title, section = frozenset(_stems(passage.title)), frozenset(_stems(passage.section))
+    return _Page(passage, title, section, lines, frozenset(stem for line in lines for stem in line.stems))
+
+
+def _stems(text: str) -> list[str]:
+    return [stem(word) for word in words(text) if word not in STOP_WORDS]
+
+
 class _Question:
     """The question's words and what each weighs: more, the fewer of the passages have it."""
 
-    def __init__(self, question: str, passages: Sequence[Passage]) -> None:
+    def __init__(self, question: str, pages: Sequence[_Page]) -> None:
         self.wants_number = _QUANTITY.search(question) is not None
-        found = words(question)
-        telling = [word for word in found if word not in STOP_WORDS]
+        telling = [word for word in words(question) if word not in STOP_WORDS]
         if self.wants_number:
             telling = [word for word in telling if word not in _MEASURES.split()] or telling
         kept = [stem(word) for word in telling]
-        self.said = frozenset(found)
+        self.said = frozenset(words(question))
         self.pairs = frozenset(pairwise(kept))
         defined = _DEFINITION.match(question.strip())
         self.subject = [stem(word) for word in words(defined[1])] if defined else []
-        texts = [_stems(f"{passage.title} {passage.section} {passage.text}") for passage in passages]
-        self.weights = {
-            word: math.log(1 + (len(texts) + 1) / (0.5 + sum(word in text for text in texts))) for word in kept
-        }
+        having = {word: sum(word in page.stems | page.section | page.title for page in pages) for word in kept}
+        self.weights = {word: math.log(1 + (len(pages) + 1) / (0.5 + count)) for word, count in having.items()}
+        self.total = sum(self.weights.values())
 
     def share(self, matches: dict[str, float]) -> float:
         """How much of the question's weight the matches carry, each by its worth."""
-        total = sum(self.weights.values())
-        return sum(self.weights[word] * worth for word, worth in matches.items()) / total if total else 0.0
+        return sum(self.weights[word] * worth for word, worth in matches.items()) / self.total if self.total else 0.0
 
 
-class _Read(Struct, frozen=True):
-    """A sentence, or two that follow each other, as the question sees it."""
+class _Rival(Struct, frozen=True):
+    """A sentence, or two that follow each other, and what of the question is in it."""
 
     start: int
     end: int
-    kind: Kind
     words: frozenset[str]
     pairs: frozenset[tuple[str, str]]
     number: bool
     defines: bool
     single: bool = True
 
-    def and_(self, other: "_Read") -> "_Read":
-        return _Read(
+    def and_(self, other: "_Rival") -> "_Rival":
+        number = self.number or other.number
+        return _Rival(
             self.start,
             other.end,
-            self.kind,
             self.words | other.words,
             self.pairs | other.pairs,
-            self.number or other.number,
+            number,
             self.defines,
             single=False,
         )
 
 
-def _judged(asked: _Question, passage: Passage, malus: float) -> Iterator[Evidence]:
+def _judged(asked: _Question, page: _Page, malus: float) -> Iterator[Evidence]:
     around: dict[str, float] = {}
-    for text, worth in ((passage.text, _IN_PASSAGE), (passage.title, _IN_TITLE), (passage.section, _IN_HEADING)):
-        around |= {word: max(worth, around.get(word, 0.0)) for word in _stems(text) & asked.weights.keys()}
-    singles = [_read(passage.text, sentence, asked) for sentence in sentences(passage.text)]
+    for found, worth in ((page.stems, _IN_PASSAGE), (page.title, _IN_TITLE), (page.section, _IN_HEADING)):
+        around |= {word: max(worth, around.get(word, 0.0)) for word in found & asked.weights.keys()}
+    singles = [_rival(asked, line) for line in page.lines]
     # "Change the passcode. It must have ten characters." answers only as a whole
     doubles = [first.and_(second) for first, second in pairwise(singles) if second.start - first.end <= 1]
-    for read in (*singles, *doubles):
-        support = asked.share(around | dict.fromkeys(read.words, 1.0))
+    for rival in (*singles, *doubles):
+        support = asked.share(around | dict.fromkeys(rival.words, 1.0))
         rank = (
             support
-            + _PAIRS * len(read.pairs) / max(1, len(asked.pairs))
-            + _NUMBER_GIVEN * (asked.wants_number and read.number)
-            + _DEFINED * read.defines
-            - _TWO_SENTENCES * (not read.single)
+            + _PAIRS * len(rival.pairs) / max(1, len(asked.pairs))
+            + _NUMBER_GIVEN * (asked.wants_number and rival.number)
+            + _DEFINED * rival.defines
+            - _TWO_SENTENCES * (not rival.single)
             - malus
         )
-        yield Evidence(passage, read.start, read.end, support, rank)
+        yield Evidence(page.passage, rival.start, rival.end, support, rank)
 
 
-def _read(text: str, sentence: Sentence, asked: _Question) -> _Read:
-    said = text[sentence.start : sentence.end]
-    found = [stem(word) for word in words(said) if word not in STOP_WORDS]
-    return _Read(
-        sentence.start,
-        sentence.end,
-        sentence.kind,
-        frozenset(found) & asked.weights.keys(),
-        asked.pairs & frozenset(pairwise(found)),
-        any(number.group().lower() not in asked.said for number in _NUMBER.finditer(said)),
-        bool(asked.subject) and _opening(said) == asked.subject,
+def _rival(asked: _Question, line: _Line) -> _Rival:
+    return _Rival(
+        line.sentence.start,
+        line.sentence.end,
+        frozenset(line.stems) & asked.weights.keys(),
+        asked.pairs & frozenset(pairwise(line.stems)),
+        asked.wants_number and any(number[0].lower() not in asked.said for number in _NUMBER.finditer(line.said)),
+        bool(asked.subject) and _opening(line.said) == asked.subject,
     )
 
 
@@ -154,10 +177,6 @@ def _opening(said: str) -> list[str]:
     """What the sentence is about, if it is a definition: "A base schedule is ..." and "Base schedule: ..."."""
     found = [stem(word) for word in words(_COPULA.split(said, maxsplit=1)[0])]
     return found[1:] if found[:1] in (["a"], ["an"], ["the"]) else found
-
-
-def _stems(text: str) -> frozenset[str]:
-    return frozenset(stem(word) for word in words(text))
 
 
 def _with_list(found: Evidence) -> Evidence:

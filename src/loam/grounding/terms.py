@@ -72,10 +72,9 @@ def stem(word: str) -> str:
         word = word[:-3] + "y"
     elif word.endswith("s") and not word.endswith(("ss", "us", "is")):
         word = word[:-1]
-    for ending in _ENDINGS:
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            word = word[: -len(ending)]
-            break
+    if word.endswith(_ENDINGS):
+        ending = next((ending for ending in _ENDINGS if word.endswith(ending)), "")
+        word = word[: -len(ending)] if len(word) - len(ending) >= 3 else word
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "aeiouls":
         word = word[:-1]
     return word[:-1] if len(word) > 3 and word[-1] in "ey" else word
