@@ -2,8 +2,7 @@
 
 Two sets: headings of the whole 18F handbook put as queries (give its archive and the queries as arguments; the query
 stands in the document, which flatters), and our own questions on the part that comes with Loam, in other words than the
-pages use, with questions that the pages do not answer. The held-out third of these was written after the reader was
-done, and looked at once.
+pages use, beside questions that the pages do not answer. The held-out ones were written last and chose no weight.
 
     python -m bench.reader [HANDBOOK.tar.gz QUERIES.jsonl]
 """

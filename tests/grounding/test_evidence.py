@@ -62,6 +62,14 @@ def test_headings_support_a_sentence_that_does_not_repeat_them() -> None:
     assert bare.support < 0.5 < headed.support
 
 
+def test_a_question_is_no_answer_and_a_heading_that_asks_the_same_leads_to_one() -> None:
+    listed = passage("Which receipts must I keep? Which forms?")
+    answered = passage("They are needed for lodging.", section="FAQ > Which receipts must I keep?")
+    found = best("Which receipts must I keep?", [listed, answered])
+    assert found is not None
+    assert found.quote == "They are needed for lodging."
+
+
 def test_a_question_about_something_else_has_no_support() -> None:
     found = best("What is the capital of France?", [LEAVE])
     assert found is not None

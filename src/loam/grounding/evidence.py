@@ -1,7 +1,8 @@
 """Which stretch of which passage answers a question best, and how much of the question it covers.
 
 Pure. Counts words: the share of the question that a sentence and its headings carry, neighbours of the question that
-are neighbours there, a number where one is asked for, a definition where one is. Understands nothing.
+are neighbours there, a number where one is asked for, a definition where one is, a heading that asks the same.
+Understands nothing.
 Invariant: what it gives is always a stretch of one passage's text, never a word of its own.
 """
 
@@ -19,7 +20,7 @@ from loam.grounding.terms import STOP_WORDS, stem, words
 # What a word of the question counts where the sentence itself lacks it; chosen with bench/reader.py.
 _IN_HEADING, _IN_TITLE, _IN_PASSAGE = 0.8, 0.4, 0.2
 # What speaks for a sentence beyond the words it covers, and against it.
-_PAIRS, _NUMBER_GIVEN, _DEFINED = 0.25, 0.4, 0.3
+_PAIRS, _NUMBER_GIVEN, _DEFINED, _HEADED = 0.25, 0.4, 0.3, 0.3
 _LATER_PASSAGE, _TWO_SENTENCES = 0.15, 0.05
 _LONGEST_LIST = 900  # characters that a quote may grow by for the list it announces
 
@@ -146,16 +147,20 @@ def _judged(asked: _Question, page: _Page, malus: float) -> Iterator[Evidence]:
     around: dict[str, float] = {}
     for found, worth in ((page.stems, _IN_PASSAGE), (page.title, _IN_TITLE), (page.section, _IN_HEADING)):
         around |= {word: max(worth, around.get(word, 0.0)) for word in found & asked.weights.keys()}
+    headed = _HEADED * (asked.share(dict.fromkeys(page.section & asked.weights.keys(), 1.0)) > 0.9)
     singles = [_rival(asked, line) for line in page.lines]
     # "Change the passcode. It must have ten characters." answers only as a whole
     doubles = [first.and_(second) for first, second in pairwise(singles) if second.start - first.end <= 1]
     for rival in (*singles, *doubles):
+        if page.passage.text[rival.end - 1] == "?":
+            continue  # a question answers none
         support = asked.share(around | dict.fromkeys(rival.words, 1.0))
         rank = (
             support
             + _PAIRS * len(rival.pairs) / max(1, len(asked.pairs))
             + _NUMBER_GIVEN * (asked.wants_number and rival.number)
             + _DEFINED * rival.defines
+            + headed
             - _TWO_SENTENCES * (not rival.single)
             - malus
         )
