@@ -342,7 +342,7 @@ class SlowToClose(Scripted):
 
 async def test_one_that_comes_while_a_run_is_being_cancelled_gets_its_own() -> None:
     stage = Stage()
-    model = SlowToClose([HANG], text("Hello"))
+    model = SlowToClose([Delta(text="a"), HANG], text("Hello"))
     cache = Cache(model, stage.store, LoopClock(), CacheSettings(enabled=True), revision=stage.revision)
     leading = asyncio.ensure_future(hear(cache, call()))
     await asyncio.sleep(1)
@@ -392,6 +392,17 @@ async def test_a_refresh_does_not_join_a_run_that_began_before_it() -> None:
     assert (await first).text == "old"
     assert (await fresh).text == "new"
     assert (await hear(stage.cache, call())).text == "new"
+    assert stage.asked == 2
+
+
+async def test_a_run_that_ends_leaves_the_one_that_took_its_place_alone() -> None:
+    stage = Stage([2.0, failure()], [5.0, *text("new")])
+    first = asyncio.ensure_future(hear(stage.cache, call()))
+    await asyncio.sleep(1)
+    fresh = asyncio.ensure_future(hear(stage.cache, call(controls=wishing("refresh"))))
+    await first
+    assert (await hear(stage.cache, call())).text == "new"
+    await fresh
     assert stage.asked == 2
 
 

@@ -26,8 +26,8 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def watch(*, limit: float = 10.0, deadline: float | None = None) -> Watch:
-    return Watch(LoopClock(), Silent, limit=limit, deadline=deadline)
+def watch(*, first: float = 10.0, then: float = 10.0, deadline: float | None = None) -> Watch:
+    return Watch(LoopClock(), Silent, first=first, then=then, deadline=deadline)
 
 
 async def cut(watched: Watch, work: Callable[[Watch], Awaitable[None]]) -> Silent:
@@ -49,12 +49,12 @@ async def silence(_: Watch) -> None:
 
 
 async def test_silence_is_cut_at_the_limit() -> None:
-    silent = await cut(watch(limit=10.0), silence)
+    silent = await cut(watch(first=10.0), silence)
     assert (silent.at, silent.seconds, silent.late) == (pytest.approx(10.0), 10.0, False)
 
 
 async def test_the_deadline_cuts_before_the_limit_and_says_so() -> None:
-    silent = await cut(watch(limit=10.0, deadline=now() + 3), silence)
+    silent = await cut(watch(first=10.0, deadline=now() + 3), silence)
     assert (silent.at, silent.late) == (pytest.approx(3.0), True)
 
 
@@ -66,11 +66,11 @@ async def test_each_sign_of_life_starts_the_silence_anew() -> None:
             watched.resume()
         await asyncio.sleep(100)
 
-    assert (await cut(watch(limit=10.0), lively)).at == pytest.approx(55.0)
+    assert (await cut(watch(first=10.0), lively)).at == pytest.approx(55.0)
 
 
 async def test_the_readers_time_does_not_count_as_silence() -> None:
-    with watch(limit=10.0) as watched:
+    with watch(first=10.0) as watched:
         watched.pause()
         await asyncio.sleep(50)
         watched.resume()
@@ -84,25 +84,25 @@ async def test_a_reader_that_comes_back_after_the_deadline_is_cut_at_once() -> N
         watched.resume()
         await asyncio.sleep(9)
 
-    silent = await cut(watch(limit=10.0, deadline=now() + 5), slow)
+    silent = await cut(watch(first=10.0, deadline=now() + 5), slow)
     assert (silent.at, silent.late) == (pytest.approx(50.0), True)
 
 
 @pytest.mark.parametrize(("then", "at"), [(2.0, 3.0), (40.0, 41.0)])
-async def test_another_limit_counts_from_the_next_resume(then: float, at: float) -> None:
+async def test_once_it_has_begun_another_limit_counts_from_the_next_resume(then: float, at: float) -> None:
     async def changing(watched: Watch) -> None:
         await asyncio.sleep(1)
         watched.pause()
-        watched.expect(then)
+        watched.begun()
         watched.resume()
         await asyncio.sleep(100)
 
-    assert (await cut(watch(limit=10.0), changing)).at == pytest.approx(at)
+    assert (await cut(watch(first=10.0, then=then), changing)).at == pytest.approx(at)
 
 
 @pytest.mark.parametrize("after", [1.0, 10.0], ids=["before the cut", "at the very moment of the cut"])
 async def test_a_cancellation_from_elsewhere_goes_on(after: float) -> None:
-    task = asyncio.ensure_future(_under(watch(limit=10.0), silence))
+    task = asyncio.ensure_future(_under(watch(first=10.0), silence))
     await asyncio.sleep(0)
     asyncio.get_running_loop().call_later(after, task.cancel)
     with pytest.raises(asyncio.CancelledError):
@@ -110,7 +110,7 @@ async def test_a_cancellation_from_elsewhere_goes_on(after: float) -> None:
 
 
 async def test_the_task_is_as_good_as_new_afterwards() -> None:
-    await cut(watch(limit=1.0), silence)
+    await cut(watch(first=1.0), silence)
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
@@ -122,11 +122,11 @@ async def test_a_stream_that_swallows_the_cut_still_fails() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(100)
 
-    assert (await cut(watch(limit=1.0), careless)).at == pytest.approx(1.0)
+    assert (await cut(watch(first=1.0), careless)).at == pytest.approx(1.0)
 
 
 async def test_no_timer_is_left_behind() -> None:
-    with watch(limit=5.0):
+    with watch(first=5.0):
         pass
     await asyncio.sleep(100)
 
@@ -138,5 +138,5 @@ async def test_a_timer_that_rings_before_the_clock_says_so_is_set_again() -> Non
     async def forever(_: Watch) -> None:
         await asyncio.sleep(1e6)  # no time at all on this loop
 
-    await cut(Watch(clock, Silent, limit=0.02, deadline=None), forever)
+    await cut(Watch(clock, Silent, first=0.02, then=9.0, deadline=None), forever)
     assert clock.monotonic() - start >= 0.02

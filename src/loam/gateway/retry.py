@@ -87,7 +87,13 @@ class Retry:
         held: list[Delta] | None = []
         with (
             _Ended(attempt, self._clock),
-            Watch(self._clock, _Cut(attempt), limit=settings.first_token, deadline=call.deadline) as watch,
+            Watch(
+                self._clock,
+                _Cut(attempt),
+                first=settings.first_token,
+                then=settings.between_tokens,
+                deadline=call.deadline,
+            ) as watch,
         ):
             async with aclosing(self._inner.answer(call)) as deltas:
                 async for delta in deltas:
@@ -100,7 +106,7 @@ class Retry:
                     if delta.has_content:
                         attempt.first_token = self._clock.monotonic()
                         watch.pause()
-                        watch.expect(settings.between_tokens)
+                        watch.begun()
                         for early in held:
                             yield early
                         held = None

@@ -18,35 +18,26 @@ class Cut(Protocol):
 
 
 class Watch:
-    """Raises what `cut` makes once nothing came for `limit` seconds, or at `deadline` (on the clock's monotonic scale).
+    """Raises what `cut` makes once nothing came for `first` seconds, or, after `begun`, for `then` seconds.
+
+    `deadline` is the moment on the clock's monotonic scale at which it ends in any case.
 
     ```python
-    with Watch(clock, cut, limit=30.0, deadline=None) as watch:
+    with Watch(clock, cut, first=120.0, then=30.0, deadline=None) as watch:
         async for delta in deltas:
             watch.pause()
+            watch.begun()
             yield delta
             watch.resume()
     ```
     """
 
-    __slots__ = (
-        "_asked",
-        "_clock",
-        "_cut",
-        "_deadline",
-        "_interrupted",
-        "_late",
-        "_limit",
-        "_loop",
-        "_since",
-        "_task",
-        "_timer",
-    )
-
-    def __init__(self, clock: Clock, cut: Cut, *, limit: float, deadline: float | None) -> None:
+    def __init__(self, clock: Clock, cut: Cut, *, first: float, then: float, deadline: float | None) -> None:
         self._clock = clock
         self._cut = cut
-        self._limit = limit
+        self._limit = first
+        self._then = then
+        self._shortest = min(first, then)
         self._deadline = deadline
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[object] | None = None
@@ -78,19 +69,17 @@ class Watch:
         if self._timer is None:
             self._arm(self._since)
 
-    def expect(self, limit: float) -> None:
-        """From the next `resume` on, `limit` seconds of silence are allowed."""
-        if limit < self._limit and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._limit = limit
+    def begun(self) -> None:
+        """From the next `resume` on, `then` seconds of silence are allowed."""
+        self._limit = self._then
 
     def _due(self) -> float:
         due = self._since + self._limit
         return due if self._deadline is None or due < self._deadline else self._deadline
 
     def _arm(self, now: float) -> None:
-        self._timer = self._loop.call_later(max(self._due() - now, 0.0), self._ring)
+        # It rings no later than the shorter limit may ask for, so that `begun` need not set it anew.
+        self._timer = self._loop.call_later(max(min(self._due() - now, self._shortest), 0.0), self._ring)
 
     def _ring(self) -> None:
         self._timer = None
