@@ -62,6 +62,10 @@ class Price(Protocol):
         """The cost of `usage`, rounded up to a micro-dollar."""
         ...
 
+    def worst(self, input: int, output: int, *, tier: str = "", now: float) -> Money:
+        """The most that so many tokens can cost: each at its dearest, as a cache write, as sound, over any step."""
+        ...
+
 
 class Prices(Protocol):
     def find(self, provider: str, model: str) -> Price | None:
