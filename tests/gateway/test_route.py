@@ -86,6 +86,16 @@ def test_the_only_provider_takes_every_name() -> None:
         only.resolve("")
 
 
+def test_a_closed_provider_has_what_it_lists_and_nothing_else() -> None:
+    made = RouteTable({}, providers={"local": (), "house": ("reader",)}, owns={}, closed=("house",))
+    assert made.resolve("house/reader").chain == made.resolve("reader").chain == (Target("house", "reader"),)
+    assert made.resolve("anything").chain == (Target("local", "anything"),)
+    alone = RouteTable({}, providers={"house": ("reader",)}, owns={}, closed=("house",))
+    for model in ("house/other", "other"):
+        with pytest.raises(ModelFailure, match=r"no provider is configured.*there are: reader"):
+            alone.resolve(model)
+
+
 def test_without_a_provider_the_refusal_says_what_to_do() -> None:
     with pytest.raises(ModelFailure, match="no provider is configured; set a provider's API key"):
         RouteTable({}, providers={}, owns={}).resolve("anything")

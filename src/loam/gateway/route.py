@@ -45,8 +45,8 @@ class RouteTable:
     """All names and what they stand for.
 
     `providers` maps each configured provider to the models it lists, `owns` to the prefixes of the model names that
-    are its own. `default` is the route or target of names that nothing claims. Raises SettingsError for a chain that
-    names nothing.
+    are its own. A provider in `closed` has no other models than those it lists. `default` is the route or target of
+    names that nothing claims. Raises SettingsError for a chain that names nothing.
     """
 
     def __init__(
@@ -55,9 +55,11 @@ class RouteTable:
         *,
         providers: Mapping[str, tuple[str, ...]],
         owns: Mapping[str, tuple[str, ...]],
+        closed: tuple[str, ...] = (),
         default: str = "",
     ) -> None:
         self._providers = providers
+        self._open = tuple(provider for provider in providers if provider not in closed)
         self._listed = {model: provider for provider in reversed(tuple(providers)) for model in providers[provider]}
         self._prefixes = sorted(
             ((prefix, provider) for provider in providers for prefix in owns.get(provider, ())),
@@ -94,7 +96,7 @@ class RouteTable:
     def target(self, name: str) -> Target | None:
         """The one target that a name other than a route's stands for."""
         provider, slash, model = name.partition("/")
-        if slash and model and provider in self._providers:
+        if slash and model and (provider in self._open or model in self._providers.get(provider, ())):
             return Target(provider, model)
         owner = self._listed.get(name) or next((who for prefix, who in self._prefixes if name.startswith(prefix)), None)
         return Target(owner, name) if owner else None
@@ -121,7 +123,7 @@ class RouteTable:
         return None if target is None else _resolved([target])
 
     def _only(self, model: str) -> Target | None:
-        return Target(next(iter(self._providers)), model) if model and len(self._providers) == 1 else None
+        return Target(self._open[0], model) if model and len(self._open) == 1 else None
 
     def _rest(self, model: str) -> Resolved:
         if self._default is not None:
@@ -133,9 +135,10 @@ class RouteTable:
         raise refuse("not_found", self._unknown(model), param="model", code="model_not_found")
 
     def _unknown(self, model: str) -> str:
-        if not self._providers:
-            return "no provider is configured; set a provider's API key in the environment or a [providers] section"
         names = self.names()
+        if not self._open:
+            there = f" (without one there are: {', '.join(names)})" if names else ""
+            return f"no provider is configured; set a provider's API key in the environment, or [providers]{there}"
         near = difflib.get_close_matches(model, names, 3)
         hint = (
             f"did you mean {' or '.join(map(repr, near))}?"
