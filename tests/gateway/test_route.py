@@ -141,7 +141,7 @@ async def test_a_client_names_its_own_fallbacks() -> None:
 
 
 async def test_the_default_route_is_remarked_on() -> None:
-    asked = await routed(model="zzzzzz")
+    asked = await routed(model="zzzzzz", controls=Controls(fallbacks=("gamma/x",)))
     assert asked.trace.warnings == ["nothing here is called 'zzzzzz'; the default route answered"]
 
 

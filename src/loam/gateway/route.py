@@ -184,4 +184,5 @@ class Route:
 
     def _with(self, resolved: Resolved, fallbacks: tuple[str, ...]) -> Resolved:
         more = (target for name in fallbacks for target in self._table.resolve(name).chain)
-        return _resolved(dict.fromkeys((*resolved.chain, *more)), resolved.deadline)
+        whole = _resolved(dict.fromkeys((*resolved.chain, *more)))
+        return structs.replace(resolved, chain=whole.chain, names=whole.names)
