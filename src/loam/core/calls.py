@@ -99,6 +99,7 @@ class Principal(Struct, frozen=True):
     models: tuple[str, ...] = ()
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    max_parallel: int | None = None
     redaction: Literal["none", "redacted", "full"] = "none"
 
 
