@@ -25,8 +25,10 @@ class Gateway:
         app = self._paths.get((scope["method"], path))
         if app is not None:
             await app(scope, receive, send)
-        elif path.startswith("/loam/") or path in ("/health", "/metrics", "/"):
+        elif path.startswith("/loam/") or path in ("/health", "/metrics"):
             await self._admin(scope, receive, send)
+        elif path.startswith("/v1/models/") and scope["method"] == "GET":
+            await self._paths["GET", "/v1/models"](scope, receive, send)
         else:
             await self._unknown(path, scope["method"], send)
 

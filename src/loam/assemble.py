@@ -1,0 +1,342 @@
+"""The road: settings in, an app out. The only file that knows every room.
+
+Invariant: the order of the stages is written down once, in `ROAD`; a test holds it against the README's picture.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from loam import __version__
+from loam.config import Settings, load
+from loam.core.calls import Call, Principal, Target, Usage
+from loam.core.clock import Clock, SystemClock
+from loam.core.errors import SettingsError
+from loam.core.money import dollars
+from loam.core.operations import Operation
+from loam.core.ports import Model
+from loam.gateway import allowances, calls, conversations, feedback, keyring
+from loam.gateway.allowances import Allowances
+from loam.gateway.app import App, Gateway
+from loam.gateway.bodies import Bodies
+from loam.gateway.budget import Budget
+from loam.gateway.budget_operations import budget_operations
+from loam.gateway.cache import Cache
+from loam.gateway.cache_store import MemoryStore
+from loam.gateway.calls import CallLog
+from loam.gateway.conversations import Conversations
+from loam.gateway.dispatch import Dispatch
+from loam.gateway.door import Door
+from loam.gateway.endpoint import Endpoint
+from loam.gateway.fallback import Fallback
+from loam.gateway.feedback import Feedback
+from loam.gateway.health import Health
+from loam.gateway.history import CallHistory
+from loam.gateway.keyring import Keyring
+from loam.gateway.keys import Keys
+from loam.gateway.ledger import Ledger
+from loam.gateway.listing import PATH as MODELS
+from loam.gateway.listing import ModelList
+from loam.gateway.metrics import Metrics
+from loam.gateway.native import native_app
+from loam.gateway.operations import ModelEntry, call_operations, key_operations, state_operations
+from loam.gateway.retention import Retention
+from loam.gateway.retry import Retry
+from loam.gateway.route import Route, RouteTable
+from loam.grounding import index as grounding_index
+from loam.grounding.ground import PREFIX, Ground, collection_of
+from loam.grounding.index import Index
+from loam.grounding.operations import operations as grounding_operations
+from loam.grounding.reader import Reader
+from loam.planners.prices import PriceBook
+from loam.providers import anthropic, compatible, groq, openai, scripted, together
+from loam.providers.provider import ProviderKind, ProviderSettings
+from loam.providers.transport import HttpTransport
+from loam.storage.database import Database
+from loam.storage.folder import DataFolder
+from loam.wire.anthropic_border import COUNT, MESSAGES
+from loam.wire.border import Border
+from loam.wire.openai_completions import COMPLETIONS
+from loam.wire.openai_embeddings import EMBEDDINGS
+from loam.wire.openai_replies import CHAT
+from loam.wire.openai_responses_border import RESPONSES
+
+PROVIDERS: tuple[ProviderKind, ...] = (
+    openai.KIND,
+    anthropic.KIND,
+    groq.KIND,
+    together.KIND,
+    compatible.KIND,
+    scripted.KIND,
+)
+"""One row a provider; the first that owns a model's name is asked for it."""
+
+ROAD = ("keys", "ledger", "cache", "grounding", "route", "fallback", "budget", "retry", "provider")
+"""The stages in the order that a call passes them. Order is meaning: see docs/road.md."""
+
+READER = "loam"
+"""The provider name of the reader that ships: its model is called `loam/reader`."""
+
+MIGRATIONS = (
+    *calls.MIGRATIONS,
+    *feedback.MIGRATIONS,
+    *keyring.MIGRATIONS,
+    *allowances.MIGRATIONS,
+    *conversations.MIGRATIONS,
+)
+
+
+class House(Struct, frozen=True):
+    """An open gateway. `admin_key` is set only by the first start in a data folder."""
+
+    app: Gateway
+    operations: tuple[Operation, ...]
+    admin_key: str
+
+
+class Parts(Struct, frozen=True, kw_only=True):
+    """What the road and the operations are made of."""
+
+    settings: Settings
+    clock: Clock
+    models: Mapping[str, Model]
+    table: RouteTable
+    prices: PriceBook
+    index: Index
+    keyring: Keyring
+    allowances: Allowances
+    log: CallLog
+    history: CallHistory
+    feedback: Feedback
+    metrics: Metrics
+    database: Database
+
+
+def configured(environment: Mapping[str, str], *, file: Path | None = None) -> Settings:
+    """The settings, and a provider for each API key in the environment that they do not name. Raises SettingsError."""
+    settings = load(environment, file=file)
+    named = {kind_of(name, provider).name for name, provider in settings.providers.items()}
+    found = {
+        kind.name: ProviderSettings(api_key=environment[kind.key_variable])
+        for kind in PROVIDERS
+        if kind.key_variable and environment.get(kind.key_variable) and kind.name not in named
+    }
+    return structs.replace(settings, providers={**settings.providers, **found})
+
+
+def check(settings: Settings) -> None:
+    """Builds what can be built without opening anything. Raises SettingsError."""
+    table_of(settings).chains("fallback.context_fallbacks", settings.fallback.context_fallbacks)
+    prices_of(settings)
+
+
+def kind_of(name: str, provider: ProviderSettings) -> ProviderKind:
+    """What a provider is: its `kind`, else its own name, else an OpenAI-compatible server. Raises SettingsError."""
+    kinds = {kind.name: kind for kind in PROVIDERS}
+    if name == READER:
+        raise SettingsError(f"[providers.{READER}] is the name of the reader that ships; choose another")
+    wanted = provider.kind or (name if name in kinds else compatible.KIND.name)
+    if wanted not in kinds:
+        raise SettingsError(f"[providers.{name}] kind is {wanted!r}; there are: {', '.join(kinds)}")
+    return kinds[wanted]
+
+
+def table_of(settings: Settings) -> RouteTable:
+    """What every model name stands for. Raises SettingsError."""
+    providers = {name: provider.models for name, provider in settings.providers.items()}
+    owns = {name: kind_of(name, provider).owns for name, provider in settings.providers.items()}
+    return RouteTable(
+        settings.routes,
+        providers={**providers, READER: ("reader",)},
+        owns=owns,
+        closed=(READER,),
+        default=settings.default_route,
+    )
+
+
+def prices_of(settings: Settings) -> PriceBook:
+    """The price list, with the settings' own names and prices. Raises SettingsError."""
+    kinds = {name: kind_of(name, provider) for name, provider in settings.providers.items()}
+    return PriceBook.load(
+        settings.prices,
+        free={READER, *(name for name, kind in kinds.items() if kind.free)},
+        listed_as={name: kind.prices for name, kind in kinds.items() if kind.prices},
+    )
+
+
+def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
+    """All stages around the providers, the outermost first in `ROAD`."""
+    settings, clock = parts.settings, parts.clock
+
+    async def revision(call: Call) -> str:
+        collection = collection_of(call)
+        return await parts.index.revision(collection) if collection else ""
+
+    store = MemoryStore(settings.cache.max_bytes)
+    fallback = settings.fallback
+    health = Health(failures=fallback.failures, cooldown=fallback.cooldown, longest=fallback.longest_cooldown)
+    wider = parts.table.chains("fallback.context_fallbacks", fallback.context_fallbacks)
+    stages: dict[str, Callable[[Model], Model]] = {
+        "keys": keys,
+        "ledger": lambda inner: Ledger(inner, parts.log, clock, settings.ledger, observe=parts.metrics.record),
+        "cache": lambda inner: Cache(inner, store, clock, settings.cache, revision=revision),
+        "grounding": lambda inner: Ground(inner, parts.index, settings.grounding),
+        "route": lambda inner: Route(inner, parts.table, clock),
+        "fallback": lambda inner: Fallback(inner, health, clock, fallback, window=lambda target: None, wider=wider),
+        "budget": lambda inner: Budget(inner, parts.allowances, parts.prices, clock, settings.budget),
+        "retry": lambda inner: Retry(inner, clock, random.random, settings.retry),
+    }
+    model: Model = Dispatch(parts.models)
+    for name in reversed(ROAD[:-1]):
+        model = stages[name](model)
+    return model
+
+
+@asynccontextmanager
+async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGenerator[House, None]:
+    """Opens the data folder and everything that stands on it; closes it in reverse. Raises LoamError."""
+    clock = clock or SystemClock()
+    table, prices = table_of(settings), prices_of(settings)
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(DataFolder(Path(settings.data))).path
+        database = await Database.open(folder / "loam.db", MIGRATIONS, durability=settings.durability)
+        stack.push_async_callback(database.close)
+        documents = await Database.open(folder / "documents.db", grounding_index.MIGRATIONS)
+        stack.push_async_callback(documents.close)
+        models: dict[str, Model] = {READER: Reader()}
+        for name, provider in settings.providers.items():
+            transport = HttpTransport(name, ca_file=provider.ca_file, max_connections=provider.max_connections)
+            stack.push_async_callback(transport.close)
+            models[name] = kind_of(name, provider).build(name, provider, transport, clock)
+        bodies = Bodies(settings.ledger.largest_body)
+        parts = Parts(
+            settings=settings,
+            clock=clock,
+            models=models,
+            table=table,
+            prices=prices,
+            index=Index(documents),
+            keyring=await Keyring.open(database, clock),
+            allowances=await Allowances.open(database, clock),
+            log=CallLog(database, bodies),
+            history=CallHistory(database, bodies),
+            feedback=Feedback(database),
+            metrics=Metrics(),
+            database=database,
+        )
+        stack.push_async_callback(parts.keyring.close)
+        await parts.log.mark_lost()
+        sweeping = asyncio.ensure_future(Retention(database, clock, settings.retention).run())
+        stack.push_async_callback(_stop, sweeping)
+        admin_key = await _first_key(parts.keyring, folder)
+        operations = operations_of(parts)
+        yield House(app_of(parts, operations), operations, admin_key)
+
+
+def operations_of(parts: Parts) -> tuple[Operation, ...]:
+    """Everything that the native API can do."""
+
+    async def listed() -> list[ModelEntry]:
+        return await _entries(parts)
+
+    async def problem() -> str:
+        try:
+            await asyncio.wait_for(parts.database.write(lambda connection: connection.execute("SELECT 1")), 5)
+        except Exception as error:  # noqa: BLE001 - whatever keeps the database from writing is what readiness is about
+            return f"the database cannot be written: {error or type(error).__name__}"
+        return ""
+
+    return (
+        *state_operations(metrics=parts.metrics, models=listed, check=problem, version=__version__),
+        *key_operations(parts.keyring),
+        *budget_operations(parts.allowances),
+        *call_operations(parts.history, parts.feedback, parts.clock),
+        *grounding_operations(parts.index, parts.settings.grounding.ingest),
+    )
+
+
+def app_of(parts: Parts, operations: tuple[Operation, ...]) -> Gateway:
+    """The ASGI app: the data path's endpoints on the road, and the native API."""
+    settings, clock = parts.settings, parts.clock
+    door = Door(lambda secret: parts.keyring.identify(secret, clock.now()), settings.door, settings.server.host)
+    stages: list[Keys] = []
+
+    def keys(inner: Model) -> Model:
+        stages.append(Keys(inner, clock, settings.keys))
+        return stages[0]
+
+    whole = road(parts, keys)
+    memory = Conversations(parts.database, clock)
+
+    def endpoint(border: Border, *, remembers: bool = False) -> App:
+        return Endpoint(
+            border,
+            whole,
+            door=door,
+            clock=clock,
+            settings=settings.http,
+            limits=stages[0].headers,
+            memory=memory if remembers else None,
+        )
+
+    paths = {
+        "/v1/chat/completions": endpoint(CHAT),
+        "/v1/completions": endpoint(COMPLETIONS),
+        "/v1/embeddings": endpoint(EMBEDDINGS),
+        "/v1/responses": endpoint(RESPONSES, remembers=True),
+        "/v1/messages": endpoint(MESSAGES),
+        "/v1/messages/count_tokens": endpoint(COUNT),
+    }
+    # some clients put a prefix of their provider's before /v1
+    posts = {("POST", prefix + path): app for prefix in ("", "/openai", "/anthropic") for path, app in paths.items()}
+    listing = ModelList(parts.table.names, may=_may, door=door, since=clock.now())
+    gets = {("GET", prefix + MODELS): listing for prefix in ("", "/openai", "/anthropic")}
+    admin = native_app(operations, door=door, clock=clock, max_body=settings.http.max_body, version=__version__)
+    return Gateway({**posts, **gets}, admin)
+
+
+async def _entries(parts: Parts) -> list[ModelEntry]:
+    entries: list[ModelEntry] = []
+    for name in parts.table.names():
+        chain = parts.table.resolve(name).chain
+        kind = "route" if name in parts.settings.routes else "model"
+        entries.append(ModelEntry(name, kind, [str(target) for target in chain], *_per_million(parts, chain[0])))
+    found = await parts.index.collections()
+    return entries + [ModelEntry(PREFIX + one.name, "collection", [f"{READER}/reader"], "0", "0") for one in found]
+
+
+def _per_million(parts: Parts, target: Target) -> tuple[str | None, str | None]:
+    """What a million tokens in and out cost at a target, in dollars; small prompts where the size matters."""
+    price = parts.prices.find(target.provider, target.model)
+    if price is None:
+        return None, None
+    now = parts.clock.now()
+    read, said = price.cost(Usage(input=10_000), now=now), price.cost(Usage(output=10_000), now=now)
+    return dollars(100 * read), dollars(100 * said)
+
+
+def _may(principal: Principal, model: str) -> bool:
+    return not principal.models or any(fnmatchcase(model, pattern) for pattern in principal.models)
+
+
+async def _first_key(keyring: Keyring, folder: Path) -> str:
+    """Makes the administrator's key on the first start, and keeps it where only the owner of the folder reads it."""
+    secret = await keyring.ensure_admin()
+    if secret is None:
+        return ""
+    descriptor = os.open(folder / "admin-key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+    return secret
+
+
+async def _stop(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

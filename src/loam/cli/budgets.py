@@ -1,0 +1,82 @@
+"""`loam budgets`: what may be spent."""
+
+import json
+from decimal import Decimal
+
+import click
+
+from loam.cli.reach import gateway
+from loam.cli.show import json_option, show
+from loam.core.money import money
+
+_PATH = "/loam/v1/budgets"
+
+
+@click.group(name="budgets")
+def command() -> None:
+    """Limit what a key, a user or a team may spend."""
+
+
+@command.command()
+@click.option("--key", "key", help="Id of the key it limits.")
+@click.option("--user", help="User it limits; * gives each user one of this size.")
+@click.option("--team", help="Team it limits; * gives each team one of this size.")
+@click.option("--all", "everyone", is_flag=True, help="Limits everything together.")
+@click.option("--period", type=click.Choice(["day", "week", "month", "ever"]), required=True)
+@click.option("--dollars", type=Decimal, help="Limit in dollars.")
+@click.option("--tokens", type=int, help="Limit in tokens.")
+@json_option
+def create(
+    key: str | None,
+    user: str | None,
+    team: str | None,
+    everyone: bool,
+    period: str,
+    dollars: Decimal | None,
+    tokens: int | None,
+    as_json: bool,
+) -> None:
+    """Make a budget, in dollars or tokens or both."""
+    named = [(scope, subject) for scope, subject in (("key", key), ("user", user), ("team", team)) if subject]
+    if everyone:
+        named.append(("all", "*"))
+    if len(named) != 1:
+        raise click.UsageError("say whom it limits: one of --key, --user, --team, --all")
+    try:
+        limit = None if dollars is None else money(dollars)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    scope, subject = named[0]
+    wish = {"scope": scope, "subject": subject, "period": period, "limit_micro": limit, "limit_tokens": tokens}
+    with gateway() as reached:
+        made = reached.send("POST", _PATH, {name: value for name, value in wish.items() if value is not None})
+    click.echo(json.dumps(made, indent=2) if as_json else f"budget {made['id']} limits {scope} {subject} per {period}")
+
+
+@command.command(name="list")
+@json_option
+def list_(as_json: bool) -> None:
+    """List the budgets with what is spent and reserved in their current window."""
+    with gateway() as reached:
+        rows = reached.get(_PATH)["budgets"]
+    columns = (
+        "id",
+        "scope",
+        "subject",
+        "period",
+        "limit_micro",
+        "spent_micro",
+        "reserved_micro",
+        "limit_tokens",
+        "spent_tokens",
+    )
+    show(rows, columns, as_json=as_json, empty="There are no budgets; make one with: loam budgets create --help")
+
+
+@command.command()
+@click.argument("budget_id")
+def delete(budget_id: str) -> None:
+    """Delete a budget."""
+    with gateway() as reached:
+        reached.send("DELETE", f"{_PATH}/{budget_id}")
+    click.echo(f"{budget_id} is deleted")

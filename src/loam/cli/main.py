@@ -1,0 +1,77 @@
+"""`loam`: the list of commands. Each is loaded only when it is asked for, so that starting one is quick."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from loam import __version__
+from loam.core.errors import LoamError, ModelFailure
+
+COMMANDS = {
+    "serve": "Start the gateway.",
+    "ask": "Ask one question, of a model or of your documents.",
+    "chat": "Talk with a model in the terminal.",
+    "ingest": "Take documents into a collection.",
+    "search": "Show the passages of a collection that match a question.",
+    "keys": "Make, list and disable the keys of users and teams.",
+    "budgets": "Limit what a key, a user or a team may spend.",
+    "calls": "List, show and follow the calls on record.",
+    "models": "List the models this gateway answers for, with prices.",
+    "config": "Check the settings, or show what they come to.",
+    "doctor": "Look for what is wrong with this installation.",
+    "faulty-upstream": "Run a provider that fails on purpose, for tests.",
+    "docs": "Print the reference pages.",
+}
+
+
+class _Lazy(click.Group):
+    """Knows the commands' names and one line on each without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"loam.cli.{cmd_name.replace('-', '_')}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="loam %(version)s")
+def program() -> None:
+    """Loam: own the whole path of an LLM answer, from tokens to production.
+
+    Begin with `loam doctor`, then `loam serve`, then point any OpenAI or Anthropic client at it.
+    """
+
+
+def main() -> None:
+    """The entry point: errors that Loam raises on purpose are one line, not a traceback."""
+    try:
+        program(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except ModelFailure as error:
+        click.secho(f"loam: {error}", fg="red", err=True)
+        sys.exit(3)
+    except LoamError as error:
+        click.secho(f"loam: {error}", fg="red", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

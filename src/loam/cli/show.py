@@ -1,0 +1,56 @@
+"""How commands print: tables for people, JSON for programs, one way for all of them."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def console() -> Console:
+    """The terminal; plain text where the output is no terminal."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
+    """Prints rows: all their fields as JSON, or the named columns as a table; `empty` says what to do when none."""
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        return
+    if not rows:
+        click.echo(empty)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(column, row.get(column)) for column in columns))
+    console().print(table)
+
+
+def cell(name: str, value: Any) -> str:
+    """One value as people read it; the name's ending says its unit."""
+    if value is None or value in ("", []):
+        return "–"
+    if name.endswith("_at") and isinstance(value, int | float):
+        return moment(value)
+    if name.endswith("micro") and isinstance(value, int):
+        return f"${value / 1e6:.6f}".rstrip("0").rstrip(".")
+    if name.endswith("_us") and isinstance(value, int):
+        return f"{value / 1000:.1f} ms"
+    if isinstance(value, list):
+        return ", ".join(str(part) for part in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={part}" for key, part in value.items())
+    return str(value)
+
+
+def moment(value: float) -> str:
+    """Seconds or microseconds since 1970 as local time."""
+    seconds = value / 1e6 if value > 1e14 else value
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
