@@ -162,6 +162,12 @@ def test_other_choices_are_left_out() -> None:
     assert assembled([Delta(text="a"), Delta(choice=1, text="b"), Delta(text="c")])["content"][0]["text"] == "ac"
 
 
+def test_a_tool_call_without_an_id_is_given_one() -> None:
+    answer = answer_of(Text("Hi"), ToolCall("", "f", "{}"))
+    assert whole(answer)["content"][1]["id"] == "toolu_1"
+    assert assembled(list(deltas_of(answer)))["content"][1]["id"] == "toolu_1"
+
+
 def test_one_block_is_open_at_a_time() -> None:
     deltas = [
         Delta(thinking="hm"),

@@ -98,10 +98,9 @@ def test_what_a_format_says_beyond_the_core_stays_in_extra() -> None:
 
 
 @pytest.mark.parametrize(("said", "mode"), [("auto", "auto"), ("any", "required"), ("tool", "named"), ("none", "none")])
-def test_tool_choices(said: str, mode: str) -> None:
-    call = decode(tool_choice={"type": said})
-    assert call.tool_choice is not None
-    assert call.tool_choice.mode == mode
+def test_tool_choices(said: str, mode: Any) -> None:
+    call = decode(tool_choice={"type": said, "name": "f"})
+    assert call.tool_choice == ToolChoice(mode, "f")
     assert call.sampling.parallel_tool_calls is None
 
 
@@ -197,6 +196,7 @@ def test_tool_results_stay_beside_the_text_of_their_message() -> None:
         ({"model": None}, "model"),
         ({"messages": ...}, "messages"),
         ({"messages": {}}, "messages"),
+        ({"messages": []}, "messages"),
         ({"messages": [{"role": "robot", "content": ""}]}, "messages[0].role"),
         ({"messages": [*HELLO, {"role": "user"}]}, "messages[1]"),
         ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0]"),
@@ -206,6 +206,7 @@ def test_tool_results_stay_beside_the_text_of_their_message() -> None:
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
         ({"tools": [{"input_schema": {}}]}, "tools[0].name"),
         ({"tool_choice": {"type": "maybe"}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "tool"}}, "tool_choice.name"),
         ({"stop_sequences": [1]}, "stop_sequences[0]"),
         ({"temperature": "hot"}, "temperature"),
         ({"thinking": {"type": "enabled", "budget_tokens": "x"}}, "thinking.budget_tokens"),

@@ -16,7 +16,7 @@ from loam.wire.anthropic_errors import decode_error, encode_error, event_failure
 def decode(status: int, body: Any, **headers: str) -> Failure:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     said = {name.replace("_", "-"): value for name, value in headers.items()}
-    return decode_error(status, said, data, provider="claude", now=1000.0).failure
+    return decode_error(status, said, body=data, provider="claude", now=1000.0).failure
 
 
 def words(kind: str, message: str = "No.", code: str | None = None) -> dict[str, Any]:
@@ -59,6 +59,13 @@ def test_the_message_is_the_providers_own() -> None:
     assert decode(400, words("invalid_request_error", "max_tokens: too low")).message == "claude: max_tokens: too low"
     assert decode(503, b"<html>Bad gateway").message == "claude: status 503 with this body: <html>Bad gateway"
     assert decode(503, b"").message == "claude: status 503 with an empty body"
+
+
+def test_a_key_in_the_message_is_taken_out() -> None:
+    for body in (words("authentication_error", "bad key sk-ant-api03-abc_def."), b"bad key sk-ant-api03-abc_def."):
+        assert decode(401, body).message.endswith("bad key [key removed].")
+    said = json.dumps(words("api_error", "sk-ant-api03-abc")).encode()
+    assert event_failure(said, "claude").failure.message == "claude: [key removed]"
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,9 @@ def test_a_refusal_names_the_field() -> None:
 
 def test_fields_are_taken_once_and_the_rest_stays() -> None:
     fields = Fields(b'{"a": 1, "b": [2], "c": {"d": null}}')
+    assert fields.look("a", Decoder(int)) == 1
     assert fields.need("a", Decoder(int)) == 1
+    assert fields.look("a", Decoder(int)) is None
     assert fields.take("a", Decoder(int)) is None
     raw = fields.raw("b")
     assert isinstance(raw, Raw)

@@ -109,7 +109,8 @@ def _content(choice: Choice, native: Mapping[str, Any]) -> list[Block]:
         elif isinstance(part, Thinking):
             blocks.append(_thinking(part))
         elif isinstance(part, ToolCall):
-            blocks.append({"type": "tool_use", "id": part.id, "name": part.name, "input": input_of(part.arguments)})
+            identity = part.id or f"toolu_{len(blocks)}"
+            blocks.append({"type": "tool_use", "id": identity, "name": part.name, "input": input_of(part.arguments)})
     sources = _Sources()
     for citation in choice.citations if texts else ():
         _cite(texts[max(0, bisect_right(starts, citation.answer_start) - 1)], sources.words(citation))
@@ -249,7 +250,8 @@ class MessageStreamEncoder:
         events: list[bytes] = []
         if tool.index > self._tool:
             self._tool = tool.index
-            block: Block = {"type": "tool_use", "id": tool.id, "name": tool.name, "input": {}}
+            identity = tool.id or f"toolu_{self._index + 1}"
+            block: Block = {"type": "tool_use", "id": identity, "name": tool.name, "input": {}}
             for entry in native.get("fields", ()):
                 block |= entry["fields"]
             events += self._begin("tool_use", block)

@@ -67,12 +67,14 @@ _number = Decoder(float | None)
 _count = Decoder(Tokens | None)
 _word = Decoder(str | None)
 _words = Decoder(tuple[str, ...] | None)
-_list = Decoder(list[Raw])
+_list = Decoder(Annotated[list[Raw], Meta(min_length=1)])
 _raws = Decoder(list[Raw] | None)
 _content = Decoder(str | list[Block] | None)
 _message = Decoder(_Message)
 _tool = Decoder(_Tool)
 _tool_choice = Decoder(_ToolChoice | None)
+_thinking = Decoder(_Thinking | None)
+_metadata = Decoder(_Metadata | None)
 
 _MODES: dict[str, Mode] = {"auto": "auto", "any": "required", "tool": "named", "none": "none"}
 
@@ -95,7 +97,8 @@ def _decode(body: bytes, call_id: str, task: Task) -> Call:
     tools = tuple(_decode_tool(raw, f"tools[{i}]") for i, raw in enumerate(fields.take("tools", _raws) or ()))
     choice = fields.take("tool_choice", _tool_choice)
     single = None if choice is None else choice.disable_parallel_tool_use
-    controls = fields.controls()
+    thinking = fields.look("thinking", _thinking)
+    controls = _controls(fields)
     stream = bool(fields.take("stream", _flag))
     stop, tier = fields.take("stop_sequences", _words), fields.take("service_tier", _word)
     temperature, top_p = fields.take("temperature", _number), fields.take("top_p", _number)
@@ -108,7 +111,7 @@ def _decode(body: bytes, call_id: str, task: Task) -> Call:
         task=task,
         messages=messages,
         tools=tools,
-        tool_choice=None if choice is None else ToolChoice(_MODES[choice.type], choice.name),
+        tool_choice=None if choice is None else _decode_choice(choice),
         output=None if shape.format is None else Output("schema", shape.format.schema),
         sampling=Sampling(
             max_tokens=max_tokens,
@@ -117,14 +120,14 @@ def _decode(body: bytes, call_id: str, task: Task) -> Call:
             top_k=top_k,
             stop=stop or (),
             reasoning_effort=shape.effort,
-            thinking_budget=_thinking_budget(extra),
+            thinking_budget=thinking.budget_tokens if thinking else None,
             service_tier=tier,
             parallel_tool_calls=None if single is None else not single,
         ),
         stream=stream and task == "chat",
         family="anthropic",
         extra=extra,
-        controls=_with_user(controls, extra),
+        controls=controls,
         body=body,
     )
 
@@ -152,6 +155,12 @@ def _decode_tool(wire: Raw, path: str) -> Tool:
     return Tool(tool.name, tool.description or "", tool.input_schema, tool.strict, wire)
 
 
+def _decode_choice(choice: _ToolChoice) -> ToolChoice:
+    if choice.type == "tool" and not choice.name:
+        raise refuse("bad_request", "tool_choice.name: this field is required", param="tool_choice.name")
+    return ToolChoice(_MODES[choice.type], choice.name)
+
+
 def _take_output_config(extra: dict[str, Any]) -> _OutputConfig:
     """Moves what the core has words for out of `extra`; `output_format` is what the format was called in its beta."""
     config = convert(extra.pop("output_config", None) or {}, dict[str, Any], "output_config")
@@ -166,14 +175,7 @@ def _take_output_config(extra: dict[str, Any]) -> _OutputConfig:
     return known
 
 
-def _thinking_budget(extra: dict[str, Any]) -> int | None:
-    said = extra.get("thinking")
-    return None if said is None else convert(said, _Thinking, "thinking").budget_tokens
-
-
-def _with_user(controls: Controls, extra: dict[str, Any]) -> Controls:
-    said = extra.get("metadata")
-    if said is None or controls.user:
-        return controls
-    user = convert(said, _Metadata, "metadata").user_id
-    return structs.replace(controls, user=user) if user else controls
+def _controls(fields: Fields) -> Controls:
+    controls, metadata = fields.controls(), fields.look("metadata", _metadata)
+    user = metadata.user_id if metadata else None
+    return structs.replace(controls, user=user) if user and not controls.user else controls

@@ -1,9 +1,10 @@
 """Anthropic's errors: a Failure as a body that its SDKs understand, and a provider's error as a Failure.
 
-Knows the error types and the headers that come with them. Invariant: decoding never raises, whatever body was sent, and
-keeps the upstream's own status.
+Knows the error types and the headers that come with them. Invariants: decoding never raises, whatever body was sent,
+and keeps the upstream's own status; no text that it passes on holds a key.
 """
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -49,6 +50,7 @@ _TYPE: dict[Kind, str] = {
 }
 _TOO_LONG = ("prompt is too long", "exceed context limit", "context window")
 _SHOULD_RETRY = {"true": True, "false": False}
+_SECRET = re.compile(r"\bsk-[\w-]{6,}")
 _LONGEST = 500  # characters of an upstream's text that are worth repeating
 
 
@@ -78,7 +80,7 @@ def encode_error(failure: Failure, call_id: str) -> bytes:
     return msgspec.json.encode({"type": "error", "error": error, "request_id": call_id})
 
 
-def decode_error(status: int, headers: Mapping[str, str], body: bytes, *, provider: str, now: float) -> ModelFailure:
+def decode_error(status: int, headers: Mapping[str, str], *, body: bytes, provider: str, now: float) -> ModelFailure:
     """The verdict on an error response; `now` is the wall time, for a date in `retry-after`."""
     said = _read(body)
     if not said.message:
@@ -87,7 +89,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes, *, provid
     return ModelFailure(
         Failure(
             kind=_kind(said) or kind_of_status(status),
-            message=f"{provider}: {said.message}",
+            message=f"{provider}: {_SECRET.sub('[key removed]', said.message)}",
             status=status,
             provider=provider,
             retry_after=retry_after(headers, now),
@@ -101,7 +103,7 @@ def decode_error(status: int, headers: Mapping[str, str], body: bytes, *, provid
 def event_failure(data: bytes, provider: str) -> ModelFailure:
     """The verdict on an error that came inside a stream, or in place of a whole answer."""
     said = _read(data)
-    message = said.message or "an error without a message"
+    message = _SECRET.sub("[key removed]", said.message) or "an error without a message"
     kind = _kind(said) or "server"
     return ModelFailure(
         Failure(kind=kind, message=f"{provider}: {message}", provider=provider, code=_code(said), type=said.type)

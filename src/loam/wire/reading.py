@@ -46,6 +46,11 @@ class Fields:
         raw = self._raw.pop(name, None)
         return None if raw is None else read(raw, decoder, name)
 
+    def look(self, name: str, decoder: Decoder[T]) -> T | None:
+        """Reads a field and leaves it in the rest."""
+        raw = self._raw.get(name)
+        return None if raw is None else read(raw, decoder, name)
+
     def need(self, name: str, decoder: Decoder[T]) -> T:
         raw = self._raw.pop(name, None)
         if raw is None:
