@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Annotated, Protocol
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from loam.core.calls import Call, Delta, Passage, Usage
 from loam.core.money import Money
@@ -23,9 +23,11 @@ class Model(Protocol):
 class Timeouts(Struct, frozen=True, forbid_unknown_fields=True):
     """Seconds. `first_byte` runs from the request sent to the response's head, `idle` between two reads of its body."""
 
-    connect: float = 5.0
-    first_byte: float = 120.0
-    idle: float = 60.0
+    connect: Annotated[float, Meta(gt=0, description="Seconds to connect, TLS among them.")] = 5.0
+    first_byte: Annotated[float, Meta(gt=0, description="Seconds from the request sent to the response's head.")] = (
+        120.0
+    )
+    idle: Annotated[float, Meta(gt=0, description="Seconds between two reads of a response's body.")] = 60.0
 
 
 class Response(Protocol):
