@@ -216,7 +216,7 @@ class ChatDecoder(AnswerDecoder):
                 return super().event(data)
             return [Delta(choice=self._same, text=text)] if text else []
         deltas = super().event(data)
-        if len(deltas) == 1:
+        if len(deltas) == 1 and b'"obfuscation"' not in data:  # padding, of another length in every chunk
             self._learn(deltas[0], data)
         return deltas
 

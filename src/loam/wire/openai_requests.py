@@ -163,10 +163,21 @@ def _sampling(request: ChatRequest) -> Sampling:
     most = request.max_completion_tokens
     return Sampling(
         max_tokens=request.max_tokens if most is None else most,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        top_k=request.top_k,
+        min_p=request.min_p,
         stop=stops(request.stop),
+        seed=request.seed,
         n=request.n or 1,
         logprobs=bool(request.logprobs),
-        **{name: getattr(request, name) for name in _SAME},
+        top_logprobs=request.top_logprobs,
+        presence_penalty=request.presence_penalty,
+        frequency_penalty=request.frequency_penalty,
+        logit_bias=request.logit_bias,
+        reasoning_effort=request.reasoning_effort,
+        service_tier=request.service_tier,
+        parallel_tool_calls=request.parallel_tool_calls,
     )
 
 
@@ -175,10 +186,12 @@ def _tools(request: ChatRequest, fields: dict[str, Raw]) -> tuple[Tool, ...]:
     if request.tools:
         wires = read(fields["tools"], _raws)
         return tuple(_tool(tool, wires[index], index) for index, tool in enumerate(request.tools))
-    wires = read(fields["functions"], _raws) if request.functions else []
+    if not request.functions:
+        return ()
+    wires = read(fields["functions"], _raws)
     return tuple(
         _tool(_GivenTool(function=function), Raw(b'{"type":"function","function":%b}' % bytes(wire)), 0)
-        for function, wire in zip(request.functions or (), wires, strict=True)
+        for function, wire in zip(request.functions, wires, strict=True)
     )
 
 
