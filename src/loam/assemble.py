@@ -83,6 +83,9 @@ ROAD = ("keys", "ledger", "cache", "grounding", "route", "fallback", "budget", "
 READER = "loam"
 """The provider name of the reader that ships: its model is called `loam/reader`."""
 
+FREE = "free"
+"""What a provider's `prices` says where its answers cost nothing."""
+
 MIGRATIONS = (
     *calls.MIGRATIONS,
     *feedback.MIGRATIONS,
@@ -162,11 +165,11 @@ def table_of(settings: Settings) -> RouteTable:
 
 def prices_of(settings: Settings) -> PriceBook:
     """The price list, with the settings' own names and prices. Raises SettingsError."""
-    kinds = {name: kind_of(name, provider) for name, provider in settings.providers.items()}
+    listed = {name: provider.prices or kind_of(name, provider).prices for name, provider in settings.providers.items()}
     return PriceBook.load(
         settings.prices,
-        free={READER, *(name for name, kind in kinds.items() if kind.free)},
-        listed_as={name: kind.prices for name, kind in kinds.items() if kind.prices},
+        free={READER, *(name for name, known_as in listed.items() if known_as == FREE)},
+        listed_as={name: known_as for name, known_as in listed.items() if known_as not in ("", FREE)},
     )
 
 

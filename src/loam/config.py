@@ -108,11 +108,12 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _put(raw: dict[str, Any], keys: tuple[str, ...], value: str, name: str) -> None:
-    section: Any = raw
+    section: dict[str, Any] = raw
     for key in keys[:-1]:
-        section = section.setdefault(key, {})
-        if not isinstance(section, dict):
+        inner: Any = section.setdefault(key, {})
+        if type(inner) is not dict:
             raise SettingsError(f"{name} sets a value inside {key!r}, which is not a section")
+        section = inner  # type: ignore[assignment] - TOML, whose tables hold anything
     section[keys[-1]] = _value(value)
 
 

@@ -23,7 +23,7 @@ def gateway(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Generato
         {
             "data": str(data),
             "server": {"port": 0},
-            "retry": {"base": 0.01, "longest": 0.05, "first_token": 2.0, "between_tokens": 2.0},
+            "retry": {"first_wait": 0.01, "longest_wait": 0.05, "first_token": 2.0, "between_tokens": 2.0},
             "providers": {
                 "o": {"kind": "compatible", "base_url": f"{upstream}/v1", "api_key": "sk-test"},
                 "a": {"kind": "anthropic", "base_url": upstream, "api_key": "sk-test"},

@@ -41,9 +41,11 @@ def test_messages_answer_and_stream(claude: anthropic.Anthropic, model: str) -> 
 
 @pytest.mark.anyio
 async def test_the_async_client(gateway: Running) -> None:
-    async with anthropic.AsyncAnthropic(base_url=gateway.url, api_key="-") as client:
-        async with client.messages.stream(model="o/ok", max_tokens=100, messages=MESSAGES) as stream:
-            final = await stream.get_final_message()
+    async with (
+        anthropic.AsyncAnthropic(base_url=gateway.url, api_key="-") as client,
+        client.messages.stream(model="o/ok", max_tokens=100, messages=MESSAGES) as stream,
+    ):
+        final = await stream.get_final_message()
     assert final.stop_reason == "end_turn"
 
 

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import click
 
@@ -10,6 +11,7 @@ from loam.cli.show import json_option, show
 from loam.core.money import money
 
 _PATH = "/loam/v1/budgets"
+_NOBODY: dict[str, Any] = {}
 
 
 @click.group(name="budgets")
@@ -39,7 +41,7 @@ def create(
     """Make a budget, in dollars or tokens or both."""
     named = [(scope, subject) for scope, subject in (("key", key), ("user", user), ("team", team)) if subject]
     if everyone:
-        named.append(("all", "*"))
+        named.append(("all", ""))
     if len(named) != 1:
         raise click.UsageError("say whom it limits: one of --key, --user, --team, --all")
     try:
@@ -47,9 +49,9 @@ def create(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     scope, subject = named[0]
-    wish = {"scope": scope, "subject": subject, "period": period, "limit_micro": limit, "limit_tokens": tokens}
+    wish = {"scope": scope, "subject": subject, "period": period, "money": limit, "tokens": tokens}
     with gateway() as reached:
-        made = reached.send("POST", _PATH, {name: value for name, value in wish.items() if value is not None})
+        made = reached.send("POST", _PATH, {name: value for name, value in wish.items() if value not in (None, "")})
     click.echo(json.dumps(made, indent=2) if as_json else f"budget {made['id']} limits {scope} {subject} per {period}")
 
 
@@ -58,19 +60,26 @@ def create(
 def list_(as_json: bool) -> None:
     """List the budgets with what is spent and reserved in their current window."""
     with gateway() as reached:
-        rows = reached.get(_PATH)["budgets"]
-    columns = (
-        "id",
-        "scope",
-        "subject",
-        "period",
-        "limit_micro",
-        "spent_micro",
-        "reserved_micro",
-        "limit_tokens",
-        "spent_tokens",
-    )
-    show(rows, columns, as_json=as_json, empty="There are no budgets; make one with: loam budgets create --help")
+        found = reached.get(_PATH)["budgets"]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    rows = [_row(entry["budget"], standing) for entry in found for standing in entry["standing"] or [_NOBODY]]
+    columns = ("id", "whom", "period", "limit_micro", "spent_micro", "reserved_micro", "token_limit", "spent_tokens")
+    show(rows, columns, as_json=False, empty="There are no budgets; make one with: loam budgets create --help")
+
+
+def _row(budget: dict[str, Any], standing: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": budget["id"],
+        "whom": f"{budget['scope']} {standing.get('subject') or budget.get('subject') or ''}".strip(),
+        "period": budget["period"],
+        "limit_micro": budget.get("money"),
+        "spent_micro": standing.get("spent", 0),
+        "reserved_micro": standing.get("reserved", 0),
+        "token_limit": budget.get("tokens"),
+        "spent_tokens": standing.get("spent_tokens", 0),
+    }
 
 
 @command.command()

@@ -54,15 +54,16 @@ def show_(call_id: str, as_json: bool) -> None:
         return
     out = console()
     for name, value in found["call"].items():
-        out.print(f"{name.replace('_', ' '):<22} {cell(name, value)}", markup=False)
-    for attempt in found["attempts"]:
+        if name != "attempts":
+            out.print(f"{name.replace('_', ' '):<22} {cell(name, value)}", markup=False)
+    for attempt in found["call"]["attempts"]:
         out.print(f"\nattempt {attempt['number']}", style="bold")
         for name, value in attempt.items():
             out.print(f"  {name.replace('_', ' '):<20} {cell(name, value)}", markup=False)
     for kind in ("request", "response"):
         if found.get(kind):
             out.print(f"\n{kind}", style="bold")
-            out.print(json.dumps(found[kind], indent=2, ensure_ascii=False), markup=False)
+            out.print(json.dumps(found[kind]["content"], indent=2, ensure_ascii=False), markup=False)
     for given in found["feedback"]:
         out.print(f"\nfeedback  {cell('', {name: value for name, value in given.items() if value})}", markup=False)
 
@@ -73,16 +74,18 @@ def show_(call_id: str, as_json: bool) -> None:
 def tail(user: str | None, as_json: bool) -> None:
     """Follow calls as they end, until Ctrl-C."""
     with gateway() as reached:
-        newest: list[dict[str, Any]] = reached.get(_PATH, limit=1)["calls"]
-        after = newest[0]["id"] if newest else ""
+        last = reached.get(f"{_PATH}/tail", limit=1)["calls"]
+        after = last[-1]["seq"] if last else 0
         while True:
-            rows = reached.get(f"{_PATH}/tail", after=after, user=user)["calls"]
+            rows = reached.get(f"{_PATH}/tail", after=after)["calls"]
             for row in rows:
+                after = row["seq"]
+                if user and row["user"] != user:
+                    continue
                 if as_json:
                     click.echo(json.dumps(row, ensure_ascii=False))
                 else:
                     click.echo("  ".join(cell(name, row.get(name)) for name in _COLUMNS))
-                after = max(after, row["id"])
             time.sleep(1.0)
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import msgspec
@@ -104,7 +104,7 @@ def _bare(kind: inspect.Type) -> inspect.Type:
 
 def _description(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.Metadata):
-        schema: dict[str, Any] = kind.extra_json_schema or {}
+        schema = cast("dict[str, Any]", kind.extra_json_schema or {})  # pyright: ignore[reportUnknownMemberType]
         return schema.get("description", "") or _description(kind.type)
     if isinstance(kind, inspect.UnionType):
         return next((text for text in map(_description, kind.types) if text), "")

@@ -15,7 +15,8 @@ from urllib.parse import quote, urlsplit
 
 from msgspec import structs
 
-from loam.config import Settings, load
+from loam.assemble import configured
+from loam.config import Settings
 from loam.core.errors import LoamError, StorageError
 from loam.serving import NOTE, running
 
@@ -93,7 +94,7 @@ def gateway(settings: Settings | None = None) -> Generator[Gateway, None, None]:
     if url:
         yield Gateway(url, key)
         return
-    settings = settings or load(os.environ)
+    settings = settings or configured(os.environ)
     folder = Path(settings.data)
     key = key or _admin_key(folder)
     free = structs.replace(settings, server=structs.replace(settings.server, host="127.0.0.1", port=0))

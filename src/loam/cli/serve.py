@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 from msgspec import structs
 
-from loam.config import Settings, load
+from loam.assemble import configured
+from loam.config import Settings
 from loam.gateway.door import is_loopback
 from loam.serving import Running
 from loam.serving import serve as run
@@ -25,7 +26,7 @@ def command(file: Path | None, host: str | None, port: int | None, data: str | N
     With OPENAI_API_KEY, ANTHROPIC_API_KEY, GROQ_API_KEY or TOGETHER_API_KEY set it needs no settings file.
     Point any OpenAI client at http://127.0.0.1:4100/v1, any Anthropic client at http://127.0.0.1:4100.
     """
-    settings = load(os.environ, file=file)
+    settings = configured(os.environ, file=file)
     changes = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = structs.replace(settings, server=structs.replace(settings.server, **changes), data=data or settings.data)
     run(settings, lambda gateway: _greet(gateway, settings))

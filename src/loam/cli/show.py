@@ -27,7 +27,7 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: boo
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in ("id", "name"))
     for row in rows:
         table.add_row(*(cell(column, row.get(column)) for column in columns))
     console().print(table)
@@ -44,9 +44,13 @@ def cell(name: str, value: Any) -> str:
     if name.endswith("_us") and isinstance(value, int):
         return f"{value / 1000:.1f} ms"
     if isinstance(value, list):
-        return ", ".join(str(part) for part in value)
+        parts: list[Any] = value  # type: ignore[assignment] - JSON, whose lists hold anything
+        return ", ".join(map(str, parts))
     if isinstance(value, dict):
-        return ", ".join(f"{key}={part}" for key, part in value.items())
+        pairs: dict[str, Any] = value  # type: ignore[assignment] - JSON likewise
+        return ", ".join(f"{key}={part}" for key, part in pairs.items())
+    if name.endswith("_at"):
+        return str(value).replace("T", " ").partition(".")[0]
     return str(value)
 
 

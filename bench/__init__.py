@@ -1,0 +1,1 @@
+"""Benches: every speed figure in the docs is printed by a program of this folder."""
