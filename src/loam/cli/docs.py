@@ -18,7 +18,7 @@ from msgspec import Struct, inspect
 from loam.cli.main import COMMANDS, program
 from loam.cli.reach import Gateway
 from loam.config import Settings, parse
-from loam.providers.faulty import FAULTS
+from loam.providers.faults import FAULTS
 from loam.serving import running
 
 _WIDTH = 100
@@ -117,6 +117,8 @@ def _type(kind: inspect.Type) -> str:
             return " or ".join(f"`{value}`" for value in values)
         case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
             return f"list of {_type(item)}"
+        case inspect.TupleType(item_types=items):
+            return f"[{', '.join(map(_type, items))}]"
         case inspect.DictType(value_type=value):
             return f"table of {_type(value)}"
         case inspect.UnionType(types=types):
@@ -156,8 +158,8 @@ def commands_page() -> str:
     """Every command's help."""
     lines = [
         "Commands that list something take `--json`, for programs. All but `serve` speak to the gateway at `LOAM_URL` "
-        "(with the key in `LOAM_API_KEY`), else to the one that runs in the data folder, else to one that they start for "
-        "as long as they take."
+        "(with the key in `LOAM_API_KEY`), else to the one that runs in the data folder, else to one that they start "
+        "for as long as they take."
     ]
     for name in COMMANDS:
         found = program.get_command(click.Context(program), name)
@@ -240,7 +242,7 @@ def _shape(schema: Mapping[str, Any]) -> str:
         name = schema["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
     if "enum" in schema:
-        return " or ".join(f"`{value}`" for value in schema["enum"])
+        return " or ".join(f"`{value}`" if value else "nothing" for value in schema["enum"])
     if "anyOf" in schema:
         return " or ".join(map(_shape, schema["anyOf"]))
     if schema.get("type") == "array":
