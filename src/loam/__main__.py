@@ -1,0 +1,5 @@
+"""`python -m loam` is `loam`."""
+
+from loam.cli.main import main
+
+main()
