@@ -6,7 +6,11 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import groq
+import openai
 import pytest
+import together
 from msgspec import Struct
 
 from loam.config import parse
@@ -59,6 +63,9 @@ def test_the_python_of_a_page_runs(page: Path, gateway: Running) -> None:
             # the blank lines make an error name the line in the page
             source = "\n" * (snippet.line - 1) + snippet.text
             exec(compile(source, str(page), "exec"), namespace)
+    for value in namespace.values():
+        if isinstance(value, openai.OpenAI | anthropic.Anthropic | groq.Groq | together.Together):
+            value.close()
 
 
 @pytest.mark.parametrize("snippet", [s for page in PAGES for s in snippets(page) if s.language == "toml"], ids=str)
