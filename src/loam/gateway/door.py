@@ -5,6 +5,7 @@ Invariant: without a key only a program on this machine gets in, and only where 
 """
 
 from collections.abc import Callable
+from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ class DoorSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches an address."""
-    return host in _LOOPBACK or host.startswith("127.")
+    return host in _LOOPBACK or (host.startswith("127.") and _is_address(host))
 
 
 class Door:
@@ -63,6 +64,15 @@ class Door:
         if head.origin and not is_loopback(_hostname(head.origin)):
             raise refuse("authentication", f"a page of {head.origin!r} needs a key of this gateway")
         return LOCAL
+
+
+def _is_address(host: str) -> bool:
+    """Whether it is an IPv4 address and no name that begins like one: 127.0.0.1.example.com may be anybody's."""
+    try:
+        IPv4Address(host)
+    except AddressValueError:
+        return False
+    return True
 
 
 def _hostname(address: str) -> str:

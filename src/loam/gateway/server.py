@@ -50,7 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 # One read holds at most 256 KB, so a body that came along with a complete head is no false alarm
                 # unless the head itself is still open after it.
                 super().data_received(data)
-                if self._in_head and not self.transport.is_closing():
+                if self._head_size > self.max_head and not self.transport.is_closing():
                     self._refuse(b"431 Request Header Fields Too Large")
                 return
         super().data_received(data)
@@ -58,12 +58,18 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
+        self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_size = 0
         self._head_timer.cancel()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True  # what comes next on a kept connection is a head, and counts from its first byte
+        super().on_message_complete()
 
     def _too_slow(self) -> None:
         if self._in_head and not self.transport.is_closing():
