@@ -3,7 +3,6 @@
 import hypothesis
 import pytest
 import schemathesis
-from hypothesis import strategies
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.schemas import APIOperation
