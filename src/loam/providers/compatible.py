@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator
 
 from msgspec import structs
 
-from loam.core.calls import Call, Delta, Task
+from loam.core.calls import Call, Delta, Task, Usage
 from loam.core.clock import Clock
 from loam.core.errors import refuse
 from loam.core.ports import Transport
+from loam.core.tokens import counted_input
 from loam.providers.exchange import Events, Exchange, Question
 from loam.providers.provider import ProviderKind, ProviderSettings
 from loam.wire.openai_answers import AnswerDecoder, ChatDecoder
@@ -48,14 +49,14 @@ class OpenAICompatible:
         self._exchange = Exchange(provider, settings, transport, clock, headers=headers, read_error=decode_error)
 
     def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
-        return self._exchange.ask(call, self._question)
+        return _estimated(call) if call.task == "count" else self._exchange.ask(call, self._question)
 
     def _question(self, call: Call) -> Question:
         """Raises ModelFailure for what cannot be asked here."""
         model = call.target.model if call.target is not None else call.model
         task = "chat" if call.task == "complete" and "complete" not in self._tasks else call.task
         if task not in self._tasks:
-            what = {"embed": "make embeddings", "count": "count tokens"}.get(task, task)
+            what = {"embed": "make embeddings"}.get(task, task)
             raise refuse("unsupported", f"{self._provider} cannot {what}; ask another provider", param="model")
         if task == "embed":
             body = encode_embedding(call, model, self._dialect)
@@ -68,6 +69,11 @@ class OpenAICompatible:
 
     def _vectors(self, body: bytes) -> list[Delta]:
         return decode_embedding_answer(body, self._provider)
+
+
+async def _estimated(call: Call) -> AsyncGenerator[Delta, None]:
+    """OpenAI's format has no counting of tokens, so this is Loam's own figure, and says so."""
+    yield Delta(usage=Usage(input=counted_input(call), estimated=True))
 
 
 def _reading(url: str, body: bytes, decoder: AnswerDecoder, *, stream: bool) -> Question:

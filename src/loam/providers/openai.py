@@ -8,7 +8,14 @@ from loam.wire.openai_requests import Dialect
 
 
 def _build(name: str, settings: ProviderSettings, transport: Transport, clock: Clock) -> OpenAICompatible:
-    return OpenAICompatible(name, KIND.address(name, settings), settings, transport, clock, dialect=Dialect())
+    return OpenAICompatible(
+        name,
+        KIND.address(name, settings),
+        settings,
+        transport,
+        clock,
+        dialect=Dialect(lacks=frozenset(("top_k", "min_p"))),
+    )
 
 
 KIND = ProviderKind(

@@ -1,0 +1,18 @@
+"""The providers' contract, over every kind that asks a server."""
+
+import pytest
+
+pytest.register_assert_rewrite("tests.contracts.provider")
+
+from loam.providers import anthropic, compatible, groq, openai, together  # noqa: E402
+from loam.providers.provider import ProviderKind  # noqa: E402
+from tests.contracts.provider import ProviderContract  # noqa: E402
+
+pytestmark = pytest.mark.anyio
+KINDS = (openai.KIND, anthropic.KIND, groq.KIND, together.KIND, compatible.KIND)
+
+
+class TestProviders(ProviderContract):
+    @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+    def kind(self, request: pytest.FixtureRequest) -> ProviderKind:
+        return request.param
