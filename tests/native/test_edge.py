@@ -4,6 +4,7 @@ import http.client
 import json
 import time
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -168,6 +169,23 @@ def test_an_answer_says_what_became_of_the_call(gateway: Running) -> None:
         assert headers["x-loam-model"] == "fake/echo"
         assert headers["x-loam-attempts"] == "1"
         assert headers["x-loam-cache"]
+
+
+@pytest.mark.parametrize("model", ["fake/a\r\nset-cookie: b", "fake/\x00", "fake/é", "fake/\u65e5"])
+def test_no_models_name_breaks_the_headers(gateway: Running, model: str) -> None:
+    for stream in (False, True):
+        reply = ask(gateway.url, "POST", CHAT, asking(model=model, stream=stream))
+        assert reply.status == 200
+        assert unquote(reply.headers["x-loam-model"]) == model
+        assert "set-cookie" not in reply.headers
+
+
+@pytest.mark.parametrize("prefix", ["", "/openai", "/anthropic"])
+def test_a_listed_model_is_shown_alone_under_every_prefix(gateway: Running, prefix: str) -> None:
+    listed = ask(gateway.url, "GET", f"{prefix}/v1/models").json["data"]
+    for entry in listed:
+        assert ask(gateway.url, "GET", f"{prefix}/v1/models/{entry['id']}").json == entry
+    assert ask(gateway.url, "GET", f"{prefix}/v1/models/nobody/nothing").status == 404
 
 
 def test_metrics_are_lines_that_prometheus_reads(gateway: Running) -> None:

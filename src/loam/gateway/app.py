@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from loam.gateway.http import JSON, Receive, Scope, Send, send_whole
+from loam.gateway.listing import PATH as MODELS
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -27,10 +28,14 @@ class Gateway:
             await app(scope, receive, send)
         elif path.startswith("/loam/") or path in ("/health", "/metrics"):
             await self._admin(scope, receive, send)
-        elif path.startswith("/v1/models/") and scope["method"] == "GET":
-            await self._paths["GET", "/v1/models"](scope, receive, send)
         else:
-            await self._unknown(path, scope["method"], send)
+            # a model's name may have slashes, so it is whatever comes behind the list's path
+            prefix, _, name = path.partition(f"{MODELS}/")
+            listing = self._paths.get((scope["method"], prefix + MODELS)) if name else None
+            if listing is not None:
+                await listing(scope, receive, send)
+            else:
+                await self._unknown(path, scope["method"], send)
 
     async def _unknown(self, path: str, method: str, send: Send) -> None:
         allowed = self._methods.get(path)

@@ -1,6 +1,7 @@
 """Loam's own words at the border: `x-loam-*` headers in, headers and the `loam` object out."""
 
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec import structs
@@ -70,10 +71,17 @@ def answer_headers(call: Call, *, final: bool) -> list[Header]:
         (b"x-loam-cache", (trace.cache or "off").encode()),
     ]
     if trace.model:
-        headers.append((b"x-loam-model", trace.model.encode("latin-1", "replace")))
+        headers.append((b"x-loam-model", _plain(trace.model)))
     if final and trace.cost is not None:
         headers.append((b"x-loam-cost-usd", dollars(trace.cost).encode()))
     return headers
+
+
+def _plain(name: str) -> bytes:
+    """A client's word as a header may hold it: what is not printable ASCII, line ends above all, is percent-encoded."""
+    if not (name.isascii() and name.isprintable()):
+        name = quote(name, safe="/:@ ", errors="replace")
+    return name.encode()
 
 
 def failure_headers(call: Call | None, call_id: str, failure: Failure) -> list[Header]:
