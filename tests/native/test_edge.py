@@ -189,10 +189,10 @@ def test_a_listed_model_is_shown_alone_under_every_prefix(gateway: Running, pref
 
 
 def test_metrics_are_lines_that_prometheus_reads(gateway: Running) -> None:
-    ask(gateway.url, "POST", CHAT, asking())
+    ask(gateway.url, "POST", CHAT, asking(model='fake/a\n"b'))
     reply = ask(gateway.url, "GET", "/metrics")
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
-    samples = [line for line in reply.body.decode().splitlines() if not line.startswith("#")]
+    samples = [line for line in reply.body.decode().split("\n") if line and not line.startswith("#")]
     assert samples
     for line in samples:
         name, _, value = line.rpartition(" ")
