@@ -78,7 +78,8 @@ class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `status` is the upstream's own status where it gave one. `provider` is empty when Loam itself refused, and then
     neither a retry nor another provider can help. `retry_after` is in seconds. `should_retry` is the upstream's word
-    (`x-should-retry`), which outranks the kind.
+    (`x-should-retry`), which outranks the kind. `sent` is False where the request surely never reached the provider, so
+    that nobody can bill it.
     """
 
     kind: Kind
@@ -90,6 +91,7 @@ class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     code: str = ""
     param: str = ""
     type: str = ""
+    sent: bool = True
 
     @property
     def http_status(self) -> int:
@@ -165,6 +167,6 @@ def refuse(
     return ModelFailure(Failure(kind=kind, message=message, param=param, code=code, retry_after=retry_after))
 
 
-def fail(kind: Kind, provider: str, message: str, *, status: int | None = None) -> ModelFailure:
+def fail(kind: Kind, provider: str, message: str, *, status: int | None = None, sent: bool = True) -> ModelFailure:
     """A provider did not do its part; `message` says what was seen."""
-    return ModelFailure(Failure(kind=kind, provider=provider, message=message, status=status))
+    return ModelFailure(Failure(kind=kind, provider=provider, message=message, status=status, sent=sent))

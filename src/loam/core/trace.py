@@ -15,7 +15,10 @@ CacheState = Literal["", "hit", "miss", "shared", "bypass"]
 
 
 class Attempt(Struct):
-    """One request to one provider. `waited` is the pause before it; `cost` what it is taken to have cost."""
+    """One request to one provider. `waited` is the pause before it; `cost` what it is taken to have cost.
+
+    `sent` is False where the request surely never reached the provider (no connection), so that it cannot be charged.
+    """
 
     number: int
     provider: str
@@ -32,6 +35,7 @@ class Attempt(Struct):
     input_tokens: int = 0
     output_tokens: int = 0
     cost: Money | None = None
+    sent: bool = True
 
 
 class Trace(Struct):
