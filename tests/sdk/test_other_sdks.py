@@ -100,7 +100,7 @@ def test_groq_and_together(gateway: Running) -> None:
     assert fast.chat.completions.create(model="o/ok", messages=MESSAGES).choices[0].message.content
     with pytest.raises(groq.RateLimitError):
         fast.chat.completions.create(model="o/429-always", messages=MESSAGES)
-    joint = together.Together(base_url=f"{gateway.url}/v1", api_key="-")
+    joint = together.Together(base_url=gateway.url, api_key="-")
     assert joint.chat.completions.create(model="o/ok", messages=MESSAGES).choices[0].message.content
     chunks = list(joint.chat.completions.create(model="a/ok", messages=MESSAGES, stream=True))
     assert chunks

@@ -1,6 +1,7 @@
 """`loam keys`: the keys of users and teams."""
 
 import json
+import time
 from typing import Any
 
 import click
@@ -23,15 +24,16 @@ def command() -> None:
 @click.option(
     "--model", "models", multiple=True, help="A model or pattern it may ask; give more than one, or none for all."
 )
-@click.option("--rpm", type=int, help="Requests a minute.")
-@click.option("--tpm", type=int, help="Tokens a minute.")
+@click.option("--rpm", "requests_per_minute", type=int, help="Requests a minute.")
+@click.option("--tpm", "tokens_per_minute", type=int, help="Tokens a minute.")
 @click.option("--days", type=float, help="Days until it expires.")
 @click.option("--redaction", type=click.Choice(["none", "redacted", "full"]), default="none", show_default=True)
 @click.option("--admin", is_flag=True, help="May also use the native API.")
 @json_option
-def create(as_json: bool, models: tuple[str, ...], rpm: int | None, tpm: int | None, **fields: Any) -> None:
+def create(as_json: bool, models: tuple[str, ...], days: float | None, **fields: Any) -> None:
     """Make a key. Its secret is shown once and kept nowhere."""
-    wish = {"models": list(models), "requests_per_minute": rpm, "tokens_per_minute": tpm, **fields}
+    expires = None if days is None else time.time() + days * 86_400
+    wish = {"models": list(models), "expires": expires, **fields}
     with gateway() as reached:
         made = reached.send("POST", _PATH, {name: value for name, value in wish.items() if value not in (None, "")})
     click.echo(
@@ -45,7 +47,7 @@ def list_(as_json: bool) -> None:
     """List the keys, without their secrets."""
     with gateway() as reached:
         rows = reached.get(_PATH)["keys"]
-    columns = ("id", "name", "user", "team", "models", "admin", "disabled", "expires_at", "last_used_at")
+    columns = ("id", "name", "user", "team", "models", "admin", "disabled", "expires", "last_used")
     show(rows, columns, as_json=as_json, empty="There are no keys; make one with: loam keys create --name …")
 
 

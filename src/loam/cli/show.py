@@ -37,7 +37,7 @@ def cell(name: str, value: Any) -> str:
     """One value as people read it; the name's ending says its unit."""
     if value is None or value in ("", []):
         return "–"
-    if name.endswith("_at") and isinstance(value, int | float):
+    if name in ("expires", "last_used", "created") and isinstance(value, int | float):
         return moment(value)
     if name.endswith("micro") and isinstance(value, int):
         return f"${value / 1e6:.6f}".rstrip("0").rstrip(".")

@@ -65,6 +65,7 @@ class Database:
         def connect() -> sqlite3.Connection:
             try:
                 connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect on a new file only
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
                 connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
