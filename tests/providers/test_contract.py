@@ -12,12 +12,13 @@ pytestmark = pytest.mark.anyio
 KINDS = (openai.KIND, anthropic.KIND, groq.KIND, together.KIND, compatible.KIND)
 
 
-class TestProviders(ProviderContract):
-    @pytest.fixture(scope="class")
-    def anyio_backend(self) -> tuple[str, dict[str, bool]]:
-        """As in production; the transport's own tests run on asyncio's loop too."""
-        return "asyncio", {"use_uvloop": True}
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    """As in production; the transport's own tests run on asyncio's loop too."""
+    return "asyncio", {"use_uvloop": True}
 
+
+class TestProviders(ProviderContract):
     @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
     def kind(self, request: pytest.FixtureRequest) -> ProviderKind:
         return request.param

@@ -69,6 +69,12 @@ async def test_headers_and_lacking_fields_can_be_set() -> None:
     assert visit.body["temperature"] == 1.0
 
 
+@pytest.mark.parametrize("kind", [openai.KIND, anthropic.KIND], ids=lambda kind: kind.name)
+async def test_a_key_from_a_file_may_end_with_a_line(kind: ProviderKind) -> None:
+    headers = (await sent(kind, settings={"api_key": "k\n"})).headers
+    assert "k" in (headers.get("x-api-key", ""), headers.get("authorization", "").removeprefix("Bearer "))
+
+
 async def test_a_server_without_a_key_gets_none() -> None:
     visit = await sent(compatible.KIND, settings={"api_key": ""}, stream=False)
     assert "authorization" not in visit.headers

@@ -27,8 +27,8 @@ class Anthropic:
         self._url = f"{url.removesuffix('/v1')}/v1/messages"
         self._default_max_tokens = settings.default_max_tokens
         headers = {"anthropic-version": _VERSION}
-        if settings.api_key:
-            headers["x-api-key"] = settings.api_key
+        if key := settings.api_key.strip():
+            headers["x-api-key"] = key
         self._exchange = Exchange(provider, settings, transport, clock, headers=headers, read_error=decode_error)
 
     def answer(self, call: Call) -> AsyncGenerator[Delta, None]:

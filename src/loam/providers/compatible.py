@@ -45,7 +45,8 @@ class OpenAICompatible:
         self._url = url
         self._dialect = structs.replace(dialect, lacks=dialect.lacks | frozenset(settings.lacks))
         self._tasks = tasks
-        headers = {"authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+        key = settings.api_key.strip()  # keys from files come with a line end
+        headers = {"authorization": f"Bearer {key}"} if key else {}
         self._exchange = Exchange(provider, settings, transport, clock, headers=headers, read_error=decode_error)
 
     def answer(self, call: Call) -> AsyncGenerator[Delta, None]:

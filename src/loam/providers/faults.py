@@ -48,8 +48,8 @@ class Fault(Struct, frozen=True, kw_only=True):
 
 def _pair(name: str, description: str, **rest: Any) -> tuple[Fault, Fault]:
     return (
-        Fault(name=f"{name}-once", description=f"{description}, the first time only", once=True, **rest),
-        Fault(name=f"{name}-always", description=f"{description}, every time", **rest),
+        Fault(name=f"{name}-once", description=f"{description}, the first time only.", once=True, **rest),
+        Fault(name=f"{name}-always", description=f"{description}, every time.", **rest),
     )
 
 

@@ -79,14 +79,13 @@ class HttpTransport:
         lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
         head = f"{start}{''.join(lines)}content-length: {len(body)}\r\n\r\n"
         breaks = len(lines) + start.count("\n") + 2
-        if head.count("\n") != breaks or head.count("\r") != breaks or "\0" in head:
-            raise refuse("bad_request", f"a header for {self._provider} has a line break in it, so it was not sent")
-        try:
-            return _Exchange(pool, head.encode("latin-1") + body, timeouts)
-        except UnicodeEncodeError:
+        if head.count("\n") != breaks or head.count("\r") != breaks or not head.isascii() or "\0" in head:
             raise refuse(
-                "bad_request", f"a header for {self._provider} has a character that HTTP headers cannot carry"
-            ) from None
+                "unavailable",
+                f"{self._provider} cannot be asked: a header for it has a line break or a character that headers "
+                "cannot carry; correct its api_key and headers",
+            )
+        return _Exchange(pool, head.encode("ascii") + body, timeouts)
 
     async def close(self) -> None:
         """Closes every connection, also those in use, and waits until they are gone."""
