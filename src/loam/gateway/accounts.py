@@ -122,7 +122,10 @@ class Reservation:
 
 def without_room(accounts: tuple[Account, ...], money: Money, tokens: int) -> Account | None:
     """The first account in which so much cannot be held."""
-    return next((account for account in accounts if not account.has_room(money, tokens)), None)
+    for account in accounts:
+        if not account.has_room(money, tokens):
+            return account
+    return None
 
 
 def exhausted(account: Account, money: Money, tokens: int, now: float) -> ModelFailure:

@@ -22,6 +22,7 @@ from loam.gateway.http import Header
 from loam.gateway.limits import Limits
 
 _SECOND = 1_000_000_000
+_PLAIN = 16_384  # bytes; a smaller body holds no picture, and its size tells its tokens well enough to hold them back
 
 
 class KeysSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -85,7 +86,9 @@ class Keys:
             if longest is None:
                 longest = min(self._settings.assumed_output, limit // 4)
             output = longest * call.sampling.n * max(len(call.inputs), 1)
-        return counted_input(call) + output
+        size = len(call.body)
+        prompt = size // 4 if 0 < size <= _PLAIN else counted_input(call)
+        return prompt + output
 
     def _now(self) -> int:
         return int(self._clock.monotonic() * _SECOND)
@@ -94,7 +97,7 @@ class Keys:
 def _denial(call: Call) -> ModelFailure | None:
     allowed = call.principal.models
     for model in (call.model, *call.controls.fallbacks):
-        if not any(fnmatchcase(model, pattern) for pattern in allowed):
+        if not _matches(model, allowed):
             return refuse(
                 "permission",
                 f"the key {call.principal.key_id} may not use the model {model!r}; it may use {', '.join(allowed)}",
@@ -102,6 +105,10 @@ def _denial(call: Call) -> ModelFailure | None:
                 code="model_not_allowed",
             )
     return None
+
+
+def _matches(model: str, patterns: tuple[str, ...]) -> bool:
+    return model in patterns or any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
 def _used(call: Call, usage: Usage | None) -> int:

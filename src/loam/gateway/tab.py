@@ -8,7 +8,7 @@ What the provider may have written before a connection died without a single eve
 stop when their reader is gone. An attempt that was heard is charged its prompt and what was heard of it.
 """
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from loam.core.calls import Call, Delta, Usage
 from loam.core.errors import Kind
@@ -25,15 +25,13 @@ _OFF_BY = 50  # tokens; a difference is told when it is more than this and more 
 _UNCOUNTED = (Image, Audio, Document, Native)
 
 
-class Bill(Struct):
-    """What a tab comes to. `money` means nothing where no price is known."""
-
-    money: Money = 0
-    tokens: int = 0
-
-
 class Tab:
     """Open from before a call's first attempt to after its last. `price` is None where none is known."""
+
+    __slots__ = (
+        "_allowances", "_call", "_done", "_next", "_now", "_pieces", "_price", "_reasoned", "_reservation", "_settled",
+        "_spent", "_tier", "_tokens", "_trace", "usage",
+    )  # fmt: skip
 
     def __init__(
         self, call: Call, price: Price | None, *, allowances: Allowances, reservation: Reservation | None, now: float
@@ -46,7 +44,8 @@ class Tab:
         self._now = now
         self._tier = call.sampling.service_tier or ""
         self._next = len(call.trace.attempts)
-        self._bill = Bill()
+        self._spent: Money = 0
+        self._tokens = 0
         self._pieces: list[str] = []
         self._reasoned = False
         self._done = False
@@ -71,11 +70,11 @@ class Tab:
 
     def may_retry(self) -> bool:
         """Whether one more attempt can be paid for, on top of what the failed one is charged."""
-        before = structs.replace(self._bill)
+        money, tokens = self._spent, self._tokens
         self._charge(self._trace.attempts[self._next :])
-        if self._reservation is None or self._bill == before:
+        money, tokens = self._spent - money, self._tokens - tokens
+        if self._reservation is None or not (money or tokens):
             return True
-        money, tokens = self._bill.money - before.money, self._bill.tokens - before.tokens
         extended = self._allowances.extend(self._reservation, money, tokens, self._trace.pending)
         if not extended:
             self._trace.warn("not tried again: a budget has no room for one more attempt")
@@ -96,18 +95,18 @@ class Tab:
         trace, reservation = self._trace, self._reservation
         trace.may_retry = None
         self._charge_rest()
-        bill = self._bill
+        money, tokens = self._spent, self._tokens
         if self._price is not None:
-            trace.cost = (trace.cost or 0) + bill.money
+            trace.cost = (trace.cost or 0) + money
             trace.price_version = self._price.version
         if reservation is not None:
             trace.reserved = reservation.money
-            if bill.money > reservation.money or bill.tokens > reservation.tokens:
+            if money > reservation.money or tokens > reservation.tokens:
                 trace.warn(
-                    f"took {bill.tokens} tokens and ${dollars(bill.money)}, more than was reserved as the worst case"
+                    f"took {tokens} tokens and ${dollars(money)}, more than was reserved as the worst case"
                     f" ({reservation.tokens} and ${dollars(reservation.money)})"
                 )
-            self._allowances.settle(reservation, bill.money, bill.tokens)
+            self._allowances.settle(reservation, money, tokens)
 
     def _charge_rest(self) -> None:
         """The attempts that are not charged yet; what was heard came from the last of them."""
@@ -136,8 +135,8 @@ class Tab:
             if usage is not None:
                 attempt.input_tokens, attempt.output_tokens = usage.input, usage.output
         if usage is not None:
-            self._bill.tokens += usage.total
-            self._bill.money += cost or 0
+            self._tokens += usage.total
+            self._spent += cost or 0
 
     def _cost(self, usage: Usage) -> Money | None:
         """The cost at the known price, else what the provider says it was, else None and a remark."""
@@ -172,15 +171,19 @@ class Tab:
         if usage.estimated:
             return
         trace = self._trace
-        if _countable(self._call):
+        if _apart(usage.input, trace.counted_input) and _countable(self._call):
             self._tell("prompt", usage.input, trace.counted_input)
-        if not self._reasoned:  # reasoning is billed whole and shown in part, or sealed
-            self._tell("answer", usage.output - usage.reasoning, trace.counted_output)
+        said = usage.output - usage.reasoning
+        if _apart(said, trace.counted_output) and not self._reasoned:  # reasoning is billed whole, and shown in part
+            self._tell("answer", said, trace.counted_output)
 
     def _tell(self, what: str, said: int, counted: int) -> None:
-        off = abs(said - counted)
-        if off > _OFF_BY and 4 * off > max(said, counted):
-            self._trace.warn(f"the provider says the {what} has {said} tokens, and Loam counts about {counted}")
+        self._trace.warn(f"the provider says the {what} has {said} tokens, and Loam counts about {counted}")
+
+
+def _apart(said: int, counted: int) -> bool:
+    off = abs(said - counted)
+    return off > _OFF_BY and 4 * off > max(said, counted)
 
 
 def longest_answers(call: Call) -> int:
@@ -192,7 +195,7 @@ def longest_answers(call: Call) -> int:
 
 def draws(call: Call) -> int:
     """How many answers are drawn and billed for each prompt; old text completions may draw more than they return."""
-    best_of = call.extra.get("best_of")
+    best_of = call.extra.get("best_of") if call.extra else None
     return max(call.sampling.n, best_of) if isinstance(best_of, int) else call.sampling.n
 
 

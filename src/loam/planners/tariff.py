@@ -58,9 +58,11 @@ _KINDS = Terms.__struct_fields__[:10]
 
 
 class Rates(Struct, frozen=True):
-    """Nano-dollars per million, for prompts of more than `above` tokens."""
+    """Nano-dollars per million, for prompts of more than `above` tokens; `read` and `said` are the dearest kinds."""
 
     above: int
+    read: int
+    said: int
     input: int
     output: int
     cached: int
@@ -90,9 +92,7 @@ class Rates(Struct, frozen=True):
         return -(-total // _NANO)
 
     def worst(self, input: int, output: int) -> Money:
-        read = max(self.input, self.cached, self.cache_write, self.cache_write_1h, self.audio_input)
-        said = max(self.output, self.reasoning, self.audio_output)
-        return -(-(input * read + output * said + _THOUSAND * self.requests) // _NANO)
+        return -(-(input * self.read + output * self.said + _THOUSAND * self.requests) // _NANO)
 
 
 class Tariff:
@@ -110,14 +110,18 @@ class Tariff:
         """The cost of `usage`, rounded up to a micro-dollar; a tier without terms of its own costs the standard."""
         steps = self._steps(tier, now)
         chosen = steps[0]
-        for step in steps[1:]:
-            if usage.input > step.above:
-                chosen = step
+        if len(steps) > 1:
+            for step in steps:
+                if usage.input > step.above:
+                    chosen = step
         return chosen.cost(usage)
 
     def worst(self, input: int, output: int, *, tier: str = "", now: float) -> Money:
         """The most that a call of at most so many tokens can cost, whichever step and kind of token it comes to."""
-        return max(step.worst(input, output) for step in self._steps(tier, now) if step.above <= input)
+        steps = self._steps(tier, now)
+        if len(steps) == 1:
+            return steps[0].worst(input, output)
+        return max(step.worst(input, output) for step in steps if step.above <= input)
 
     def _steps(self, tier: str, now: float) -> tuple[Rates, ...]:
         minute = int(now // 60) if self._changes else 0
@@ -155,19 +159,22 @@ def _rates(in_force: dict[str, Rate], above: int) -> Rates:
             rate = next(price for start, price in reversed(rate) if start <= above)
         return int(rate * _NANO)
 
-    input = nano("input", 0)
-    output = nano("output", 0)
-    write = nano("cache_write", input)
+    input, output = nano("input", 0), nano("output", 0)
+    cached, write = nano("cached", input), nano("cache_write", input)
+    write_1h, heard = nano("cache_write_1h", write), nano("audio_input", input)
+    reasoning, spoken = nano("reasoning", output), nano("audio_output", output)
     return Rates(
         above,
-        input,
-        output,
-        cached=nano("cached", input),
+        read=max(input, cached, write, write_1h, heard),
+        said=max(output, reasoning, spoken),
+        input=input,
+        output=output,
+        cached=cached,
         cache_write=write,
-        cache_write_1h=nano("cache_write_1h", write),
-        audio_input=nano("audio_input", input),
-        audio_output=nano("audio_output", output),
-        reasoning=nano("reasoning", output),
+        cache_write_1h=write_1h,
+        audio_input=heard,
+        audio_output=spoken,
+        reasoning=reasoning,
         searches=nano("searches", 0),
         requests=nano("requests", 0),
     )
