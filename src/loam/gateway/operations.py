@@ -95,7 +95,7 @@ def call_operations(history: CallHistory, feedback: Feedback, clock: Clock) -> t
     """Reading the ledger, and saying what an answer was worth."""
 
     def own(asked: Asked) -> str:
-        return "" if asked.principal.admin else asked.principal.key_id
+        return "" if asked.principal.admin else asked.principal.key_id or "nobody"
 
     async def listed(asked: Asked) -> CallPage:
         wanted: CallFilter = asked.query
