@@ -97,8 +97,17 @@ class _Run:
     events: int = 0
     lost: int = 0
     broken: int = 0
-    window_start: float = 0.0
+    window_start: float = 0.0  # calls sent from then until the deadline are measured
+    measured_in_flight: int = 0
+    keep_loaded: bool = False  # go on, unmeasured, until the measured calls are back: no easy end for the last ones
     expected: int = 0
+
+    def goes_on(self, now: float) -> bool:
+        """Whether a connection should send another call."""
+        if self.calls_left <= 0:
+            return False
+        late = now < self.deadline + GRACE_S and self.keep_loaded and self.measured_in_flight > 0
+        return now < self.deadline or late
 
     def leave(self) -> None:
         """A connection ended for good."""
@@ -114,6 +123,7 @@ class _Caller(asyncio.Protocol):
         self._run = run
         self._parser = httptools.HttpResponseParser(self)
         self._sent = 0.0  # 0: nothing in flight
+        self._measured = False
         self._reconnect = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -121,12 +131,12 @@ class _Caller(asyncio.Protocol):
         self._send()
 
     def _send(self) -> None:
-        run = self._run
-        self._sent = _now()
-        if self._sent >= run.deadline or run.calls_left <= 0:
-            self._sent = 0.0
+        run, now = self._run, _now()
+        if not run.goes_on(now):
             self._transport.close()
             return
+        self._sent, self._measured = now, run.window_start <= now < run.deadline
+        run.measured_in_flight += self._measured
         run.calls_left -= 1
         self._transport.write(run.target.wire)
 
@@ -137,14 +147,17 @@ class _Caller(asyncio.Protocol):
             self._transport.abort()
 
     def on_message_complete(self) -> None:
-        now = _now()
-        self._settle(now)
-        self._sent = 0.0
+        self._settle(_now())
+        self._end()
         if self._parser.should_keep_alive():
             self._send()
         else:
             self._reconnect = True
             self._transport.close()
+
+    def _end(self) -> None:
+        self._run.measured_in_flight -= self._measured
+        self._sent, self._measured = 0.0, False
 
     def _settle(self, now: float) -> None:
         run = self._run
@@ -156,11 +169,12 @@ class _Caller(asyncio.Protocol):
             run.in_time += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
-        run = self._run
-        if self._sent:  # the answer never became whole
+        run, cut = self._run, bool(self._sent)
+        if cut:  # the answer never became whole
             run.errors += 1
-        if (self._sent or self._reconnect) and _now() < run.deadline:
-            asyncio.get_running_loop().call_later(0.01 if self._sent else 0, _spawn, run, type(self))
+            self._end()
+        if (cut or self._reconnect) and run.goes_on(_now()):
+            asyncio.get_running_loop().call_later(0.01 if cut else 0, _spawn, run, type(self))
         else:
             run.leave()
 
@@ -198,7 +212,7 @@ class _StreamCaller(_Caller):
             run.lost += max(0, run.expected - self._count)
             if self._count != run.expected or not self._tail.endswith(b"[DONE]"):
                 run.broken += 1
-            elif self._sent >= run.window_start:
+            elif self._measured:
                 run.latencies.append(now - self._sent)
                 run.first_events.append(self._first - self._sent)
         self._count, self._tail, self._first = 0, b"", 0.0
@@ -235,7 +249,7 @@ async def _drive(run: _Run, caller: type[_Caller], *, stagger_s: float = 0.0) ->
     loop, connections = asyncio.get_running_loop(), run.open
     for index in range(connections):
         loop.call_later(stagger_s * index / connections, _spawn, run, caller)
-    limit = run.deadline - _now() + GRACE_S
+    limit = run.deadline - _now() + 2 * GRACE_S
     try:
         await asyncio.wait_for(run.finished, limit)
     except TimeoutError:
@@ -266,13 +280,15 @@ async def requests(target: Target, *, concurrency: int, seconds: float) -> Reque
 async def streams(target: Target, *, concurrency: int, seconds: float, chunks: int, stream_s: float) -> Streams:
     """Event streams, ``concurrency`` at a time, each slot starting the next when the last is whole.
 
-    The slots start spread over ``stream_s`` (how long the upstream takes for one), so that they are out of step;
-    rates and times count from then on.
+    The slots start spread over ``stream_s`` (how long the upstream takes for one), so that they are out of step.
+    Measured are the streams that start in the ``seconds`` that follow another ``stream_s``; all slots stay busy until
+    the last of them is whole.
     """
     _bounded(concurrency, seconds)
     finished = asyncio.get_running_loop().create_future()
-    run = _Run(target, _now() + stream_s + seconds, concurrency, finished, expected=chunks)
-    run.window_start = _now() + stream_s
+    run = _Run(target, 0.0, concurrency, finished, expected=chunks, keep_loaded=True)
+    run.window_start = _now() + 2 * stream_s
+    run.deadline = run.window_start + seconds
     await _drive(run, _StreamCaller, stagger_s=stream_s)
     return Streams(
         concurrency=concurrency,
