@@ -133,6 +133,11 @@ def terms(model: ModelInfo) -> list[dict[str, Any]]:
     return standard + variants
 
 
+def row(model: ModelInfo) -> dict[str, Any]:
+    window = {} if model.context_window is None else {"window": model.context_window}
+    return {"id": model.id, "match": rule(model.match), **window, "terms": terms(model)}
+
+
 def lines(today: date) -> Iterable[str]:
     encode = msgspec.json.Encoder(decimal_format="number").encode
     said = f"genai-prices {version('genai-prices')}, {today.isoformat()}"
@@ -141,8 +146,7 @@ def lines(today: date) -> Iterable[str]:
     for number, provider in enumerate(providers):
         fallbacks = encode(provider.fallback_model_providers or []).decode()
         yield f'{encode(provider.id).decode()}:{{"fallbacks":{fallbacks},"models":['
-        rows = [{"id": model.id, "match": rule(model.match), "terms": terms(model)} for model in provider.models]
-        yield ",\n".join(encode(row).decode() for row in rows)
+        yield ",\n".join(encode(row(model)).decode() for model in provider.models)
         yield "]}" if number == len(providers) - 1 else "]},"
     yield "}}"
 

@@ -122,15 +122,22 @@ class Parts(Struct, frozen=True, kw_only=True):
 
 
 def configured(environment: Mapping[str, str], *, file: Path | None = None) -> Settings:
-    """The settings, and a provider for each API key in the environment that they do not name. Raises SettingsError."""
+    """The settings, with API keys from the environment where they name none. Raises SettingsError.
+
+    A key of a kind that no section names makes a provider of that kind; a section of a kind at its own address without
+    a key takes it.
+    """
     settings = load(environment, file=file)
-    named = {kind_of(name, provider).name for name, provider in settings.providers.items()}
-    found = {
-        kind.name: ProviderSettings(api_key=environment[kind.key_variable])
-        for kind in PROVIDERS
-        if kind.key_variable and environment.get(kind.key_variable) and kind.name not in named
-    }
-    return structs.replace(settings, providers={**settings.providers, **found})
+    providers = dict(settings.providers)
+    kinds = {name: kind_of(name, provider) for name, provider in providers.items()}
+    for name, kind in kinds.items():
+        key = environment.get(kind.key_variable, "") if kind.key_variable else ""
+        if key and not providers[name].api_key and not providers[name].base_url:
+            providers[name] = structs.replace(providers[name], api_key=key)
+    for kind in PROVIDERS:
+        if kind not in kinds.values() and kind.key_variable and environment.get(kind.key_variable):
+            providers[kind.name] = ProviderSettings(api_key=environment[kind.key_variable])
+    return structs.replace(settings, providers=providers)
 
 
 def check(settings: Settings) -> None:
@@ -191,7 +198,14 @@ def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
         "cache": lambda inner: Cache(inner, store, clock, settings.cache, revision=revision),
         "grounding": lambda inner: Ground(inner, parts.index, settings.grounding),
         "route": lambda inner: Route(inner, parts.table, clock),
-        "fallback": lambda inner: Fallback(inner, health, clock, fallback, window=lambda target: None, wider=wider),
+        "fallback": lambda inner: Fallback(
+            inner,
+            health,
+            clock,
+            fallback,
+            window=lambda target: parts.prices.window(target.provider, target.model),
+            wider=wider,
+        ),
         "budget": lambda inner: Budget(inner, parts.allowances, parts.prices, clock, settings.budget),
         "retry": lambda inner: Retry(inner, clock, random.random, settings.retry),
     }

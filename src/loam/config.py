@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -110,10 +110,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _put(raw: dict[str, Any], keys: tuple[str, ...], value: str, name: str) -> None:
     section: dict[str, Any] = raw
     for key in keys[:-1]:
-        inner: Any = section.setdefault(key, {})
-        if type(inner) is not dict:
+        inner = section.setdefault(key, {})
+        if not isinstance(inner, dict):
             raise SettingsError(f"{name} sets a value inside {key!r}, which is not a section")
-        section = inner  # type: ignore[assignment] - TOML, whose tables hold anything
+        section = cast("dict[str, Any]", inner)
     section[keys[-1]] = _value(value)
 
 
@@ -129,10 +129,10 @@ def _value(text: str) -> Any:
 
 def _resolved(value: Any, environment: Mapping[str, str], path: str) -> Any:
     if isinstance(value, dict):
-        table: dict[str, Any] = value  # type: ignore[assignment]
+        table = cast("dict[str, Any]", value)
         return {key: _resolved(inner, environment, f"{path}.{key}".lstrip(".")) for key, inner in table.items()}
     if isinstance(value, list):
-        items: list[Any] = value  # type: ignore[assignment]
+        items = cast("list[Any]", value)
         return [_resolved(inner, environment, path) for inner in items]
     if isinstance(value, str) and value.startswith("env:"):
         name = value[4:]

@@ -266,3 +266,27 @@ async def test_a_retry_within_a_retry_does_not_multiply() -> None:
         async for _ in outer.answer(call()):
             pass
     assert len(stage.model.calls) == 3
+
+
+async def test_every_attempt_waits_for_what_must_be_on_record_before_it() -> None:
+    stage, asked = Stage([failure("server")], text("Hello")), call()
+    loop = asyncio.get_running_loop()
+    reservation = loop.create_future()
+
+    def may_retry() -> bool:
+        asked.trace.pending.append(reservation)
+        return True
+
+    asked.trace.may_retry = may_retry
+    hearing = asyncio.ensure_future(hear(stage.retry, asked))
+    await asyncio.sleep(5.0)
+    assert len(stage.model.calls) == 1, "the second attempt left before its reservation was durable"
+    reservation.set_result(None)
+    assert (await hearing).deltas == text("Hello")
+    assert len(stage.model.calls) == 2
+
+
+async def test_a_request_that_was_never_sent_is_known_as_such() -> None:
+    stage, asked = Stage([failure("connection", sent=False)], [failure("connection")], text("Hello")), call()
+    await hear(stage.retry, asked)
+    assert [attempt.sent for attempt in asked.trace.attempts] == [False, True, True]

@@ -241,3 +241,15 @@ def test_any_number_of_names_takes_bounded_memory() -> None:
         assert book.find("openai", f"made-up-{number}") is None
     assert len(book._found) < 4500
     assert book.find("openai", "gpt-4o") is not None
+
+
+def test_context_windows_are_those_of_the_list() -> None:
+    book = PriceBook.load()
+    checked = 0
+    for provider in listed_providers:
+        for model in provider.models:
+            if model.context_window is not None and provider.find_model(model.id) is model:
+                assert book.window(provider.id, model.id) == model.context_window, (provider.id, model.id)
+                checked += 1
+    assert checked > 500
+    assert book.window("openai", "no-such-model") is None

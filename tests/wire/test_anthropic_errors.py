@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loam.core.errors import STATUS, Failure, Kind
-from loam.wire.anthropic_errors import decode_error, encode_error, event_failure, retry_after
+from loam.wire.anthropic_errors import decode_error, encode_error, event_failure
+from loam.wire.pauses import retry_after
 
 
 def decode(status: int, body: Any, **headers: str) -> Failure:
@@ -77,7 +78,7 @@ def test_a_key_in_the_message_is_taken_out() -> None:
         ({"retry-after-ms": "250", "retry-after": "7"}, 0.25),
         ({"retry-after": formatdate(1030, usegmt=True)}, 30.0),
         ({"retry-after": formatdate(900, usegmt=True)}, 0.0),
-        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "-3"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import click
 from rich.console import Console
@@ -44,11 +44,9 @@ def cell(name: str, value: Any) -> str:
     if name.endswith("_us") and isinstance(value, int):
         return f"{value / 1000:.1f} ms"
     if isinstance(value, list):
-        parts: list[Any] = value  # type: ignore[assignment] - JSON, whose lists hold anything
-        return ", ".join(map(str, parts))
+        return ", ".join(map(str, cast("list[Any]", value)))
     if isinstance(value, dict):
-        pairs: dict[str, Any] = value  # type: ignore[assignment] - JSON likewise
-        return ", ".join(f"{key}={part}" for key, part in pairs.items())
+        return ", ".join(f"{key}={part}" for key, part in cast("dict[str, Any]", value).items())
     if name.endswith("_at"):
         return str(value).replace("T", " ").partition(".")[0]
     return str(value)

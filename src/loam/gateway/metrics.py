@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from loam.core.calls import Call
 from loam.gateway.calls import Ending
@@ -42,6 +42,8 @@ class Metrics(Collector):
         self._attempts: dict[tuple[str, str], int] = {}
         self._latency: dict[str, _Histogram] = {}
         self._first: dict[str, _Histogram] = {}
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
 
     def record(self, call: Call, ending: Ending, began: float) -> None:
         """Counts one call: how it ended, what it used, and how long it and its first content took."""
@@ -62,7 +64,7 @@ class Metrics(Collector):
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        return generate_latest(_Registry(self))  # type: ignore[arg-type]
+        return generate_latest(self._registry)
 
     def collect(self) -> Iterable[Metric]:
         yield _counter("loam_calls", "Calls that ended.", ("model", "state", "cache", "family"), self._calls)
@@ -75,16 +77,6 @@ class Metrics(Collector):
 
     def _label(self, model: str) -> str:
         return model if model in self._latency or len(self._latency) < MOST else "other"
-
-
-class _Registry:
-    """The one thing that prometheus-client wants of a registry."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics.collect()
 
 
 def _raise(counts: dict[Any, int], key: Any, by: int) -> None:

@@ -1,8 +1,9 @@
 """The retry stage: the same call to the same target again, as long as nobody can notice.
 
 Knows one target and one verdict; which other target might do, `loam.gateway.fallback` knows.
-Invariant (P3): nothing is handed on before the first content, and from then on an attempt is never made again; each
-request that left is one row in the call's trace, ended as done, failed or cancelled.
+Invariants (P3): nothing is handed on before the first content, and from then on an attempt is never made again; each
+request that left is one row in the call's trace, ended as done, failed or cancelled. No request leaves, the first or a
+later one, before the writes that it waits for (`trace.pending`) are durable.
 """
 
 from collections.abc import AsyncGenerator, Callable
@@ -38,11 +39,11 @@ class Retry:
         return self._run(call)
 
     async def _run(self, call: Call) -> AsyncGenerator[Delta, None]:
-        if call.trace.pending:
-            await _settle(call.trace)
         tried = 0
         waited = 0.0
         while True:
+            if call.trace.pending:
+                await _settle(call.trace)
             attempt = self._begin(call, waited)
             tried += 1
             try:
@@ -138,6 +139,7 @@ class _Ended:
         elif isinstance(error, ModelFailure):
             failure = error.failure
             attempt.outcome, attempt.failure, attempt.message = "failed", failure.kind, failure.message
+            attempt.sent = failure.sent
             attempt.status = failure.status if failure.status is not None else attempt.status
         elif isinstance(error, Exception):
             attempt.outcome, attempt.failure, attempt.message = "failed", "internal", type(error).__name__

@@ -17,7 +17,7 @@ from loam.core.calls import Passage
 from loam.grounding.sentences import Sentence, sentences
 from loam.grounding.terms import STOP_WORDS, stem, words
 
-# What a word of the question counts where the sentence itself lacks it; chosen with bench/reader.py.
+# What a word of the question counts where the sentence itself lacks it; chosen by hand, see bench/reader.py.
 _IN_HEADING, _IN_TITLE, _IN_PASSAGE = 0.8, 0.4, 0.2
 # What speaks for a sentence beyond the words it covers, and against it.
 _PAIRS, _NUMBER_GIVEN, _DEFINED, _HEADED = 0.25, 0.4, 0.3, 0.3

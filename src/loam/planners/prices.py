@@ -5,7 +5,7 @@ Knows how a list names its models; the arithmetic is `loam.planners.tariff`'s. `
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, structs
 
 from loam.core.errors import SettingsError
 from loam.planners.tariff import Tariff, Terms
@@ -69,6 +69,7 @@ class _Row(Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     match: _Rule
     terms: tuple[Terms, ...]
+    window: int | None = None
 
 
 class _Listed(Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +143,10 @@ class PriceBook:
         found = self._found[key] = self._look_up(provider, model)
         return found
 
+    def window(self, provider: str, model: str) -> int | None:
+        """How many tokens of prompt and answer a model holds, as the list has it."""
+        return next((row.window for row in self._rows(provider, model) if row.window), None)
+
     def provider_at(self, address: str) -> str | None:
         """The list's name of the provider whose API is at a URL: `provider_at("https://api.openai.com/v1")`."""
         addresses = self._list.addresses.items()
@@ -153,23 +158,29 @@ class PriceBook:
                 return Tariff((_terms(override),), "loam.toml")
         if provider in self._free:
             return _FREE
-        listed = self._provider(self._listed_as.get(provider, provider))
-        if listed is None:
-            return None
-        name = model.lower()
-        terms = self._terms(listed, name) or self._terms(listed, _COMPACT_DATE.sub(_dashed, name))
-        return Tariff(terms, self._list.version) if terms else None
+        found = next((row for row in self._rows(provider, model) if row.terms), None)
+        return None if found is None else Tariff(found.terms, self._list.version)
 
-    def _terms(self, listed: _Listed, name: str) -> tuple[Terms, ...]:
+    def _rows(self, provider: str, model: str) -> Iterator[_Row]:
+        """What the list has on a model, by its name as given, then with the date in the list's own way of writing."""
+        listed = self._provider(self._listed_as.get(provider, provider))
+        if listed is not None:
+            for name in (model.lower(), _COMPACT_DATE.sub(_dashed, model.lower())):
+                row = self._row(listed, name)
+                if row is not None:
+                    yield row
+
+    def _row(self, listed: _Listed, name: str) -> _Row | None:
         row = listed.row(name)
         if row is not None:
-            return row.terms
+            return row
         for fallback in listed.fallbacks:
             other = self._provider(fallback)
             row = other.row(name) if other is not None else None
             if row is not None:
-                return tuple(terms for terms in row.terms if not terms.tier)
-        return ()
+                standard = tuple(terms for terms in row.terms if not terms.tier)
+                return structs.replace(row, terms=standard)
+        return None
 
     def _provider(self, name: str) -> _Listed | None:
         listed = self._providers.get(name)

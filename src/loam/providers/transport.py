@@ -223,6 +223,7 @@ class _Pool:
                 self._provider,
                 f"all {self._limit} connections to {self._provider} were busy for {seconds:g} s; "
                 "raise its max_connections",
+                sent=False,
             ) from None
 
     async def _connect(self, seconds: float) -> Connection:
@@ -234,12 +235,14 @@ class _Pool:
                     self._tls = await asyncio.to_thread(_tls_context, self._ca_file)  # reading 140 certificates: 35 ms
                 connection = await self._reach(seconds)
         except TimeoutError:
-            raise fail("timeout", self._provider, f"cannot connect to {where} within {seconds:g} s") from None
+            raise fail(
+                "timeout", self._provider, f"cannot connect to {where} within {seconds:g} s", sent=False
+            ) from None
         except ssl.SSLError as error:
             hint = "; set ca_file if it has a certificate of your own" if "VERIFY" in str(error) else ""
-            raise fail("connection", self._provider, f"TLS with {where} failed: {error}{hint}") from error
+            raise fail("connection", self._provider, f"TLS with {where} failed: {error}{hint}", sent=False) from error
         except OSError as error:
-            raise fail("connection", self._provider, f"cannot connect to {where}: {error}") from error
+            raise fail("connection", self._provider, f"cannot connect to {where}: {error}", sent=False) from error
         self._open.add(connection)
         self._empty.clear()
         return connection

@@ -6,9 +6,6 @@ and keeps the upstream's own status; no text that it passes on holds a key.
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from email.utils import parsedate_to_datetime
-from math import isfinite
 from typing import Any
 
 import msgspec
@@ -16,6 +13,7 @@ from msgspec import Struct
 from msgspec.json import Decoder
 
 from loam.core.errors import Failure, Kind, ModelFailure, kind_of_status
+from loam.wire.pauses import retry_after
 
 _KIND: dict[str, Kind] = {
     "invalid_request_error": "bad_request",
@@ -133,19 +131,3 @@ def _kind(said: _Said) -> Kind | None:
         if "credit balance" in text:
             return "quota"
     return kind
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """The pause in seconds that an upstream asks for, in milliseconds, in seconds or as a date; None without one."""
-    with suppress(ValueError):
-        return _pause(float(headers.get("retry-after-ms", "")) / 1000)
-    asked = headers.get("retry-after", "")
-    with suppress(ValueError):
-        return _pause(float(asked))
-    with suppress(ValueError):
-        return _pause(parsedate_to_datetime(asked).timestamp() - now)
-    return None
-
-
-def _pause(seconds: float) -> float | None:
-    return max(0.0, seconds) if isfinite(seconds) else None

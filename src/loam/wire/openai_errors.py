@@ -7,12 +7,12 @@ Invariant: the kind comes from the status and from typed code words, never from 
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, cast
 
 import msgspec
 
 from loam.core.errors import Failure, Kind, ModelFailure, kind_of_status
+from loam.wire.pauses import retry_after
 
 _LONGEST = 2000
 _SECRET = re.compile(r"\b(?:sk|gsk|rk|xai|tgp)[-_][\w*.-]{6,}|\bbearer\s+[\w*.~+/=-]{6,}", re.IGNORECASE)
@@ -100,7 +100,7 @@ def decode_error(status: int, headers: Mapping[str, str], *, body: bytes, provid
         _problem(value),
         provider,
         status=status,
-        retry_after=_retry_after(headers, now),
+        retry_after=retry_after(headers, now),
         should_retry=None if told not in ("true", "false") else told == "true",
     )
 
@@ -174,28 +174,3 @@ def _json(value: Any) -> str:
 
 def _word(value: Any) -> str:
     return str(value)[:200] if isinstance(value, (str, int)) else ""
-
-
-def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait: milliseconds first, then seconds or a date; nonsense is no wish."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    text = headers.get("retry-after")
-    if text is None:
-        return None
-    seconds = _number(text)
-    if seconds is not None:
-        return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if 0 <= number < 1e9 else None
