@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from loam.cli.reach import gateway
-from loam.cli.show import cell, console, json_option, show
+from loam.cli.show import cell, console, json_option, label, show
 
 _PATH = "/loam/v1/calls"
 _COLUMNS = (
@@ -55,11 +55,11 @@ def show_(call_id: str, as_json: bool) -> None:
     out = console()
     for name, value in found["call"].items():
         if name != "attempts":
-            out.print(f"{name.replace('_', ' '):<22} {cell(name, value)}", markup=False)
+            out.print(f"{label(name):<22} {cell(name, value)}", markup=False)
     for attempt in found["call"]["attempts"]:
         out.print(f"\nattempt {attempt['number']}", style="bold")
         for name, value in attempt.items():
-            out.print(f"  {name.replace('_', ' '):<20} {cell(name, value)}", markup=False)
+            out.print(f"  {label(name):<20} {cell(name, value)}", markup=False)
     for kind in ("request", "response"):
         if found.get(kind):
             out.print(f"\n{kind}", style="bold")

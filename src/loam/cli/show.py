@@ -27,15 +27,22 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: boo
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in ("id", "name"))
+        table.add_column(label(column), overflow="fold", no_wrap=column in ("id", "name"))
     for row in rows:
         table.add_row(*(cell(column, row.get(column)) for column in columns))
     console().print(table)
 
 
+def label(name: str) -> str:
+    """A field's name as people read it; its unit is shown with the value."""
+    for unit in ("_micro", "_us"):
+        name = name.removesuffix(unit)
+    return name.replace("_", " ")
+
+
 def cell(name: str, value: Any) -> str:
     """One value as people read it; the name's ending says its unit."""
-    if value is None or value in ("", []):
+    if value is None or value in ("", [], {}):
         return "–"
     if name in ("expires", "last_used", "created") and isinstance(value, int | float):
         return moment(value)
