@@ -10,13 +10,13 @@ import time
 from typing import Any
 
 import openai
-from loam.providers.faulty import running as faulty_upstream
 from rich.console import Console
 from rich.table import Table
 
 from loam.cli.reach import Gateway
 from loam.config import parse
 from loam.providers.faults import FAULTS
+from loam.providers.faulty import running as faulty_upstream
 from loam.serving import running
 
 MESSAGES: Any = [{"role": "user", "content": "the quick brown fox jumps over the lazy dog"}]

@@ -325,9 +325,8 @@ async def _entries(parts: Parts) -> list[ModelEntry]:
         kind = "route" if name in parts.settings.routes else "model"
         entries.append(ModelEntry(name, kind, [str(target) for target in chain], *_per_million(parts, chain[0])))
     found = await parts.index.collections()
-    return entries + [
-        ModelEntry(PREFIX + one.name, "collection", [f"{READER}/reader"], dollars(0), dollars(0)) for one in found
-    ]
+    reader, nothing = [f"{READER}/reader"], dollars(0)
+    return entries + [ModelEntry(PREFIX + one.name, "collection", reader, nothing, nothing) for one in found]
 
 
 def _per_million(parts: Parts, target: Target) -> tuple[str | None, str | None]:

@@ -4,9 +4,9 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from loam.providers.faulty import running as faulty_upstream
 
 from loam.config import parse
+from loam.providers.faulty import running as faulty_upstream
 from loam.serving import Running, running
 
 
