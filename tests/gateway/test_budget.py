@@ -10,7 +10,7 @@ import pytest
 
 from loam.core.answers import collect
 from loam.core.calls import Call, Delta, Head, Sampling, Target, Tool, ToolDelta, Usage
-from loam.core.errors import Failure, ModelFailure
+from loam.core.errors import Failure
 from loam.core.messages import Image, Message, say
 from loam.core.ports import Model
 from loam.core.tokens import upper_bound
@@ -338,14 +338,8 @@ async def test_an_error_status_is_not_billed_whatever_its_kind(allowances: Allow
 
 
 async def test_a_request_that_never_left_is_not_billed(allowances: Allowances) -> None:
-    class Unreachable:
-        async def answer(self, call: Call) -> Any:
-            call.trace.attempts[-1].sent = False
-            raise ModelFailure(failure("connection"))
-            yield Delta()
-
     call = ask()
-    await hear(stage(Retry(Unreachable(), StillClock(), lambda: 0.5, RetrySettings(attempts=2)), allowances), call)
+    await hear(retried(allowances, [failure("connection", sent=False)], attempts=2), call)
     assert [attempt.cost for attempt in call.trace.attempts] == [0, 0]
     assert call.trace.cost == 0
 
