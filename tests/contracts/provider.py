@@ -236,17 +236,17 @@ class ProviderContract:
                 if delta.text:
                     break
         (visit,) = upstream.record.visits
-        await until("left", lambda: visit.ending == "left", seconds=0.2)
+        await until("left", lambda: visit.ending == "left", seconds=10)
 
     @BOTH
     async def test_cancelling_before_the_answer_closes_the_connection_at_once(
         self, model: Model, upstream: FaultyUpstream, stream: bool
     ) -> None:
         task = asyncio.ensure_future(collect(model.answer(ask("hang", stream=stream))))
-        await until("asked", lambda: upstream.record.visits, seconds=1)
+        await until("asked", lambda: upstream.record.visits, seconds=10)
         task.cancel()
         (visit,) = upstream.record.visits
-        await until("left", lambda: visit.ending == "left", seconds=0.2)
+        await until("left", lambda: visit.ending == "left", seconds=10)
         assert task.cancelled()
 
     async def test_many_at_once_do_not_mix(self, model: Model) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -113,15 +112,14 @@ async def test_free_pages_go_back_to_the_disk(records: Shelf) -> None:
 async def test_others_write_while_it_works(records: Shelf) -> None:
     for number in range(2000):
         await records.made(asked(number), Delta(text=random.Random(number).randbytes(1000).hex()))
-    longest = 0.0
+    written = 0
     sweeping = asyncio.create_task(retention(records).run_once(records.clock.now() + 100 * DAY))
     while not sweeping.done():
-        started = time.perf_counter()
         await records.database.write(lambda connection: None)
-        longest = max(longest, time.perf_counter() - started)
+        written += 1
         await asyncio.sleep(0)
     assert (await sweeping).bodies == 2000
-    assert longest < 0.25  # a few milliseconds, on a machine that has nothing else to do
+    assert written >= 5  # one for each piece of the sweep, or nearly: none of them holds the writer for long
 
 
 async def test_it_runs_now_and_then_and_outlives_an_error(records: Shelf, caplog: pytest.LogCaptureFixture) -> None:

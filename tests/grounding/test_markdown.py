@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,11 +141,10 @@ HOSTILE = {
 }
 
 
+@pytest.mark.timeout(60)  # each takes well under a second, and minutes where the time grows with the square
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 def test_no_text_takes_long(text: str) -> None:
-    started = time.process_time()
     read_markdown(text, "t")
-    assert time.process_time() - started < 3
 
 
 @given(st.text(alphabet="ab #*_`[]()<>{%}|-1.\n\"'&;!\\~", max_size=300))

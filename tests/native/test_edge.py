@@ -211,7 +211,7 @@ def test_a_client_that_leaves_ends_its_call(gateway: Running) -> None:
     connection.close()
     left = time.monotonic()
     state = "open"
-    while state == "open" and time.monotonic() < left + 1:
+    while state == "open" and time.monotonic() < left + 10:  # the answer would take a minute
         state = ask(gateway.url, "GET", f"/loam/v1/calls/{call}").json["call"]["state"]
         time.sleep(0.02)
     assert state == "cancelled"
