@@ -125,6 +125,7 @@ class Passage(Struct, frozen=True):
     text: str
     score: float
     revision: str
+    page: int | None = None
 
 
 class Citation(Struct, frozen=True, omit_defaults=True):
