@@ -44,6 +44,7 @@ def test_a_loam_key_counts_even_where_none_is_needed() -> None:
         (SCOPE, Head(host="localhost", origin="null")),
         (SCOPE, Head(host="[::1", origin="")),
         ({"client": ("10.0.0.9", 1)}, Head(host="localhost")),
+        (SCOPE, Head(host="localhost", forwarded=True)),
     ],
 )
 def test_web_pages_rebound_names_and_other_machines_need_a_key(scope: dict[str, object], head: Head) -> None:

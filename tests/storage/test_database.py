@@ -6,6 +6,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -59,6 +61,64 @@ async def test_a_cancelled_waiter_does_not_stop_its_write(database: Database) ->
     future.cancel()
     await database.write(insert(2))
     assert await count(database) == 2
+
+
+async def test_work_is_done_in_the_order_given_wherever_it_is_done(database: Database) -> None:
+    done: list[int] = []
+    waiting = [
+        database.submit(lambda connection, n=n: done.append(n), large=n % 7 in (3, 4) or 40 < n < 60)
+        for n in range(100)
+    ]
+    await asyncio.sleep(0)
+    waiting += [database.submit(lambda connection, n=n: done.append(n)) for n in range(100, 120)]
+    await asyncio.gather(*waiting)
+    assert done == list(range(120))
+
+
+async def test_small_work_is_done_on_the_loop_and_large_work_on_the_thread(database: Database) -> None:
+    def where(connection: sqlite3.Connection) -> str:
+        return threading.current_thread().name
+
+    here = threading.current_thread().name
+    assert await database.submit(where) == here
+    assert await database.write(where) == await database.submit(where, large=True) != here
+    assert await database.submit(where) == here
+
+
+async def test_a_commit_that_must_outlive_a_power_cut_never_holds_up_the_loop(tmp_path: Path) -> None:
+    database = await Database.open(tmp_path / "t.db", MIGRATIONS, durability="power")
+    name = await database.submit(lambda connection: threading.current_thread().name)
+    await database.close()
+    assert name != threading.current_thread().name
+
+
+async def test_a_slow_disk_sends_the_work_to_the_thread_for_a_while(database: Database) -> None:
+    await database.submit(lambda connection: time.sleep(0.05))
+    name = await database.submit(lambda connection: threading.current_thread().name)
+    assert name != threading.current_thread().name
+
+
+async def test_while_another_program_writes_the_loop_goes_on_and_the_work_waits(database: Database) -> None:
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    writes = [database.submit(insert(n)) for n in range(3)]
+    for _ in range(50):
+        await asyncio.sleep(0.001)
+    assert not any(write.done() for write in writes)
+    other.execute("COMMIT")
+    other.close()
+    assert await asyncio.gather(*writes) == [1, 1, 1]
+
+
+async def test_a_log_that_grew_is_cut(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = database.path.with_name(f"{database.path.name}-wal")
+    monkeypatch.setattr("loam.storage.database._LOG_BYTES", 100_000)
+    await database.write(lambda connection: [insert(n)(connection) for n in range(20_000)])
+    assert log.stat().st_size > 100_000
+    database._tend()
+    await database.write(insert(20_001))
+    assert log.stat().st_size < 100_000
+    assert await count(database) == 20_001
 
 
 async def test_a_read_cannot_write(database: Database) -> None:

@@ -138,6 +138,9 @@ _LOSE = (
 )
 
 
+_LARGE = 32 * 1024  # bytes; to pack more than this takes long enough to be felt by the streams beside it
+
+
 class AttemptRow(Struct, frozen=True, omit_defaults=True):
     """One request to a provider; `started_us` counts from the beginning of its call."""
 
@@ -179,7 +182,7 @@ class Ending(Struct, frozen=True):
 
 
 class CallLog:
-    """Writes calls down. Everything slow (JSON, redaction, zstd) happens on the database's writer thread."""
+    """Writes calls down. What takes long (redaction, bodies of size) happens on the database's thread."""
 
     def __init__(self, database: Database, bodies: Bodies) -> None:
         self._database = database
@@ -187,11 +190,12 @@ class CallLog:
 
     def open(self, entry: Entry) -> "asyncio.Future[None]":
         """Queues the intent; the future is done when it is durable."""
-        return self._database.submit(partial(self._open, entry))
+        return self._database.submit(partial(self._open, entry), large=_is_large(entry))
 
     def settle(self, entry: Entry, ending: Ending) -> "asyncio.Future[None]":
         """Queues the outcome, which needs no intent to stand; the future is done when it is durable."""
-        return self._database.submit(partial(self._settle, entry, ending))
+        large = _is_large(entry) or ending.said.text_length > _LARGE
+        return self._database.submit(partial(self._settle, entry, ending), large=large)
 
     async def mark_lost(self) -> int:
         """Settles the calls that a dead process left open as `lost`, and returns how many; to be done at the start."""
@@ -227,6 +231,10 @@ class CallLog:
         if not answer.choices or entry.call.task == "embed":
             return None
         return self._bodies.pack(as_json(answer), entry.redaction)
+
+
+def _is_large(entry: Entry) -> bool:
+    return entry.redaction == "redacted" or len(entry.call.body) > _LARGE
 
 
 def _intent(entry: Entry) -> tuple[str | int, ...]:

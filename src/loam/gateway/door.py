@@ -59,6 +59,8 @@ class Door:
         client = scope.get("client")
         if client is not None and not is_loopback(client[0]):
             raise refuse("authentication", "requests from other machines need a key of this gateway")
+        if head.forwarded:
+            raise refuse("authentication", "requests that come through a proxy need a key of this gateway")
         if not is_loopback(_hostname("//" + head.host)):
             raise refuse("authentication", f"the Host header names {head.host!r}; without a key it must name localhost")
         if head.origin and not is_loopback(_hostname(head.origin)):

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Protocol
 
 from msgspec import Meta, Struct, structs
@@ -20,7 +21,19 @@ from loam.core.errors import Failure, ModelFailure
 from loam.core.ports import Model
 from loam.gateway.controls import answer_headers, controls_of, failure_headers, loam_object
 from loam.gateway.door import Door
-from loam.gateway.http import EVENTS, JSON, Gone, Header, Receive, Scope, Send, read_body, read_head, send_whole
+from loam.gateway.http import (
+    EVENTS,
+    JSON,
+    WHEN_GONE,
+    Gone,
+    Header,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    read_head,
+    send_whole,
+)
 from loam.wire.border import Border
 
 _log = logging.getLogger("loam.gateway")
@@ -73,7 +86,7 @@ class Endpoint:
         except Gone:
             return
         else:
-            await self._answer(call, receive, send)
+            await self._answer(call, scope, receive, send)
 
     async def _read(self, scope: Scope, receive: Receive, call_id: str) -> Call:
         settings = self._settings
@@ -87,10 +100,10 @@ class Endpoint:
         call = structs.replace(call, id=call_id, principal=principal, controls=controls, deadline=deadline)
         return call if self._memory is None else await self._memory.recall(call)
 
-    async def _answer(self, call: Call, receive: Receive, send: Send) -> None:
+    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the call in this task, which a watch on the connection cancels when the client leaves."""
         exchange = _Exchange(send)
-        watch = exchange.watch(receive)
+        unwatch = exchange.watch(scope, receive)
         try:
             if call.stream:
                 await self._stream(call, exchange)
@@ -103,7 +116,7 @@ class Endpoint:
             message = f"the gateway failed inside ({type(error).__name__}); its log has the details under {call.id}"
             await self._broken(call, exchange, Failure(kind="internal", message=message))
         finally:
-            watch.cancel()
+            unwatch()
 
     async def _whole(self, call: Call, exchange: "_Exchange") -> None:
         collector = Collector()
@@ -194,14 +207,23 @@ class _Exchange:
         self.complete = False
         self._task = asyncio.current_task()
 
-    def watch(self, receive: Receive) -> "asyncio.Task[None]":
+    def watch(self, scope: Scope, receive: Receive) -> Callable[[], object]:
+        """Cancels this task when the client leaves; returns what ends the watch."""
+        when_gone = scope.get(WHEN_GONE)
+        if when_gone is not None:
+            when_gone(self._gone)
+            return partial(when_gone, None)
+
         async def until_gone() -> None:
             while (await receive())["type"] != "http.disconnect":
                 continue
-            if not self.complete and self._task is not None:
-                self._task.cancel()
+            self._gone()
 
-        return asyncio.get_running_loop().create_task(until_gone())
+        return asyncio.get_running_loop().create_task(until_gone()).cancel
+
+    def _gone(self) -> None:
+        if not self.complete and self._task is not None:
+            self._task.cancel()
 
     def left(self) -> None:
         """Takes the cancellation that `watch` asked for as done with."""

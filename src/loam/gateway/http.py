@@ -16,6 +16,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
+WHEN_GONE = "loam.when_gone"
+"""Where a server that tells at once when a client leaves puts, in the scope, the function that takes whom to tell."""
+
 JSON: Header = (b"content-type", b"application/json")
 EVENTS: tuple[Header, ...] = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -35,6 +38,8 @@ class Head(Struct):
     length: int | None = None
     host: str = ""
     origin: str = ""
+    forwarded: bool = False
+    """Whether a proxy says that it speaks for somebody else."""
     loam: dict[str, str] = {}
     """The `x-loam-*` headers, without that prefix."""
 
@@ -44,9 +49,7 @@ def read_head(headers: Iterable[Header]) -> Head:
     head = Head()
     for name, value in headers:
         if name == b"authorization":
-            scheme, _, secret = value.decode("latin-1").partition(" ")
-            if scheme.lower() == "bearer":
-                head.secret = secret.strip()
+            head.secret = _bearer(value) or head.secret
         elif name == b"x-api-key":
             head.secret = value.decode("latin-1").strip()
         elif name == b"content-length":
@@ -57,9 +60,16 @@ def read_head(headers: Iterable[Header]) -> Head:
             head.host = value.decode("latin-1")
         elif name == b"origin":
             head.origin = value.decode("latin-1")
+        elif name in (b"x-forwarded-for", b"forwarded", b"x-real-ip"):
+            head.forwarded = True
         elif name.startswith(b"x-loam-"):
             head.loam[name[7:].decode("latin-1")] = value.decode("latin-1")
     return head
+
+
+def _bearer(authorization: bytes) -> str:
+    scheme, _, secret = authorization.decode("latin-1").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
 
 
 async def read_body(receive: Receive, head: Head, *, limit: int, seconds: float) -> bytes:

@@ -6,6 +6,7 @@ Knows uvicorn. Invariant: a connection's unfinished head is bounded in size and 
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import uvicorn
@@ -14,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from loam.core.errors import SettingsError
 from loam.gateway.app import Gateway
+from loam.gateway.http import WHEN_GONE
 
 HEAD_SECONDS = 15.0
 
@@ -35,6 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._when_gone: Callable[[], None] | None = None
         self._head_size = 0
         self._in_head = True
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
@@ -42,6 +45,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_timer.cancel()
         super().connection_lost(exc)
+        if self._when_gone is not None:
+            self._when_gone()
 
     def data_received(self, data: bytes) -> None:
         if self._in_head:
@@ -57,6 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[WHEN_GONE] = self.when_gone  # type: ignore[typeddict-unknown-key]
         self._in_head = True
         self._head_timer.cancel()
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
@@ -70,6 +76,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._in_head = True  # what comes next on a kept connection is a head, and counts from its first byte
         super().on_message_complete()
+
+    def when_gone(self, call: Callable[[], None] | None) -> None:
+        """Has `call` called when the client leaves, until it is told otherwise. To be used once the body is read."""
+        self._when_gone = call
+        self.flow.resume_reading()  # who does not read does not notice
 
     def _too_slow(self) -> None:
         if self._in_head and not self.transport.is_closing():
@@ -108,6 +119,7 @@ def make_server(app: Gateway, settings: ServerSettings, *, max_head: int) -> uvi
         "loop": "uvloop",
         "lifespan": "off",
         "access_log": False,
+        "proxy_headers": False,  # the door looks at them itself
         "server_header": False,
         "log_level": "warning",
         "backlog": settings.backlog,

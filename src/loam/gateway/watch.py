@@ -32,6 +32,11 @@ class Watch:
     ```
     """
 
+    __slots__ = (
+        "_asked", "_clock", "_cut", "_deadline", "_interrupted", "_late", "_limit", "_loop", "_shortest", "_since",
+        "_task", "_then", "_timer",
+    )  # fmt: skip
+
     def __init__(self, clock: Clock, cut: Cut, *, first: float, then: float, deadline: float | None) -> None:
         self._clock = clock
         self._cut = cut

@@ -1,8 +1,13 @@
-"""A SQLite file with one writer thread, group commit, and a few readers.
+"""A SQLite file with one writer at a time, group commit, and a few readers.
 
 Knows SQLite; knows no table: rooms bring their own migrations and SQL.
-Invariant: when `write` returns, the work is committed to the write-ahead log, so it outlives a killed process; pieces
-of work that were waiting together share one transaction, and one that fails takes nothing of the others with it.
+Invariants: when `write` or `submit` is done, the work is committed to the write-ahead log, so it outlives a killed
+process; work is done in the order in which it was given; pieces of work that were waiting together share one
+transaction, and one that fails takes nothing of the others with it.
+
+Small work (`submit`) is done on the event loop at the end of its turn, because handing it to a thread and back costs
+more than the writing does. All other work is done on a thread, and so is small work while that is busy, while another
+program writes, or while the disk is slow; the connection is either the loop's or the thread's, never both's.
 
 ```python
 database = await Database.open(path, migrations)
@@ -13,44 +18,40 @@ await database.close()
 """
 
 import asyncio
-import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from loam.core.errors import StorageError
+from loam.storage.groups import Item, Outcome, Work, Writer, commit, settle
 from loam.storage.migrations import Migration, migrate
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], Any]
 Durability = Literal["process", "power"]
 """process: a commit survives kill -9. power: it also survives the machine losing power (an fsync a group)."""
 
-_GROUP = 256  # pieces of work in one transaction at most
-_WAL_PAGES = 20_000  # an idle writer checkpoints; under constant load the log may grow to 80 MB before it does
-
-
-class _Item:
-    __slots__ = ("future", "work")
-
-    def __init__(self, work: Work, future: "asyncio.Future[Any]") -> None:
-        self.work = work
-        self.future = future
+_LOG_BYTES = 80 * 2**20  # a write-ahead log that grew beyond this is cut, for which the writers pause
+_TEND_SECONDS = 1.0
+_SLOW_SECONDS = 0.02  # a commit that takes longer keeps the loop from its streams, so for a while the thread does it
+_SLOW_PAUSE = 2.0
 
 
 class Database:
     """Use `Database.open`. Belongs to the event loop that opened it."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, durability: Durability) -> None:
         self.path = path
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._run, name=f"loam-writer-{path.name}", daemon=True)
+        self._soon: list[Item] = []
+        self._handed = 0  # pieces of work that the thread has; while there are any, the connection is the thread's
+        self._here_from = 0.0 if durability == "process" else float("inf")  # an fsync is nothing for the loop
+        self._tending: asyncio.TimerHandle | None = None
+        self._writer = Writer(f"loam-writer-{path.name}", connection, self._tell)
         self._readers = ThreadPoolExecutor(2, f"loam-reader-{path.name}")
         self._local = threading.local()
         self._closed = False
@@ -68,33 +69,39 @@ class Database:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect on a new file only
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
-                connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+                connection.execute("PRAGMA wal_autocheckpoint = 0")  # see `_tend`
                 connection.execute("PRAGMA foreign_keys = ON")
                 connection.execute("PRAGMA cache_size = -8000")
                 migrate(connection, migrations)
+                connection.execute("PRAGMA busy_timeout = 0")  # the loop never waits for a lock; the thread does
             except sqlite3.Error as error:
                 raise StorageError(
                     f"cannot open {path}: {error}; is the folder writable and the disk not full?"
                 ) from error
             return connection
 
-        return cls(path, await asyncio.to_thread(connect))
+        return cls(path, await asyncio.to_thread(connect), durability)
 
-    def submit(self, work: Work) -> "asyncio.Future[Any]":
-        """Queues `work` and returns at once; the future is done when the work is committed.
+    def submit(self, work: Work, *, large: bool = False) -> "asyncio.Future[Any]":
+        """Queues work and returns at once; the future is done when it is committed.
 
-        The work runs on the writer thread. Cancelling the future does not stop the work.
+        Small is what takes well under a millisecond: a few rows by their keys. Cancelling the future does not stop it.
         """
-        future: asyncio.Future[Any] = self._loop.create_future()
-        if self._closed:
-            future.set_exception(StorageError(f"{self.path.name} is closed"))
-            return future
-        self._queue.put(_Item(work, future))
-        return future
+        item = Item(work, self._loop.create_future())
+        if large or self._handed or self._closed or self._loop.time() < self._here_from:
+            self._hand(item)
+        else:
+            self._soon.append(item)
+            if len(self._soon) == 1:
+                self._loop.call_soon(self._flush)
+        return item.future
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` in a transaction and returns its result once committed. Raises sqlite3.Error as it comes."""
-        return await self.submit(work)
+        """Runs `work`, however large, in a transaction on the thread, and returns its result once committed.
+
+        Raises sqlite3.Error as it comes.
+        """
+        return await self.submit(work, large=True)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work` on a connection that cannot write; it sees everything committed before."""
@@ -104,10 +111,61 @@ class Database:
         """Commits what is queued, folds the log into the file, and closes."""
         if self._closed:
             return
+        self._hand()
         self._closed = True
-        self._queue.put(None)
-        await asyncio.to_thread(self._writer.join)
+        if self._tending is not None:
+            self._tending.cancel()
         await asyncio.to_thread(self._readers.shutdown)
+        await asyncio.to_thread(self._writer.close)
+
+    def _hand(self, *items: Item) -> None:
+        """Gives what waits, and then `items`, to the thread."""
+        waiting = [*self._soon, *items]
+        self._soon = []
+        if self._closed:
+            settle([Outcome(item, error=StorageError(f"{self.path.name} is closed")) for item in waiting])
+            return
+        self._handed += len(waiting)
+        self._writer.take(waiting)
+
+    def _flush(self) -> None:
+        """Commits what was submitted during this turn of the loop."""
+        group, began = self._soon, self._loop.time()
+        if not group:
+            return
+        outcomes = commit(self._connection, group)
+        if outcomes is None:  # another program is writing
+            self._hand()
+            return
+        self._soon = []
+        settle(outcomes)
+        ended = self._loop.time()
+        if ended - began > _SLOW_SECONDS:
+            self._here_from = ended + _SLOW_PAUSE
+        self._written()
+
+    def _tell(self, outcomes: list[Outcome]) -> None:
+        """Called on the thread when it has committed a group."""
+
+        def told() -> None:
+            self._handed -= len(outcomes)
+            settle(outcomes)
+            self._written()
+
+        with suppress(RuntimeError):  # the loop is gone; the work is committed all the same
+            self._loop.call_soon_threadsafe(told)
+
+    def _written(self) -> None:
+        if self._tending is None and not self._closed:
+            self._tending = self._loop.call_later(_TEND_SECONDS, self._tend)
+
+    def _tend(self) -> None:
+        """Folds the log into the file beside the writers; one that grows all the same is cut while they pause."""
+        self._tending = None
+        if _size(self.path.with_name(f"{self.path.name}-wal")) > _LOG_BYTES:
+            self._hand(Item(None, self._loop.create_future()))
+        else:
+            self._loop.run_in_executor(self._readers, _fold, self.path)
 
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -117,68 +175,19 @@ class Database:
             self._local.connection = connection
         return connection
 
-    def _run(self) -> None:
-        """The writer thread: takes what waits, commits it together, tells the loop once."""
-        open_ = True
-        while open_:
-            try:
-                item = self._queue.get(timeout=1.0)
-            except queue.Empty:
-                self._checkpoint()
-                item = self._queue.get()
-            group: list[_Item] = []
-            while item is not None:
-                group.append(item)
-                if len(group) == _GROUP:
-                    break
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            open_ = item is not None
-            if group:
-                self._tell(self._commit(group))
-        self._checkpoint()
-        self._connection.close()
 
-    def _commit(self, group: list[_Item]) -> list[tuple["asyncio.Future[Any]", Any, BaseException | None]]:
+def _fold(path: Path) -> None:
+    """Writes what the log holds into the file, as far as no reader still needs the old state."""
+    with suppress(sqlite3.Error):  # a busy or full disk: the log stays, the next time tries again
+        connection = sqlite3.connect(path, isolation_level=None)
         try:
-            results = self._transact([item.work for item in group])
-        except Exception as error:  # noqa: BLE001 - whatever a piece of work raises belongs to whoever awaits it
-            if len(group) == 1:
-                return [(group[0].future, None, error)]
-            return [outcome for item in group for outcome in self._commit([item])]
-        return [(item.future, result, None) for item, result in zip(group, results, strict=True)]
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        finally:
+            connection.close()
 
-    def _transact(self, works: list[Work]) -> list[Any]:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            results = [work(connection) for work in works]
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        return results
 
-    def _tell(self, outcomes: list[tuple["asyncio.Future[Any]", Any, BaseException | None]]) -> None:
-        def settle() -> None:
-            for future, result, error in outcomes:
-                if future.done():
-                    continue
-                if error is None:
-                    future.set_result(result)
-                else:
-                    future.set_exception(error)
-
-        try:
-            self._loop.call_soon_threadsafe(settle)
-        except RuntimeError:  # the loop is gone; the work is committed all the same
-            return
-
-    def _checkpoint(self) -> None:
-        try:
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        except sqlite3.Error:
-            time.sleep(0.1)  # a busy or full disk: the log stays, the next idle second tries again
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
