@@ -1,5 +1,6 @@
 """What a gateway takes from the network that no client library would send, and what it says to that."""
 
+import gzip
 import http.client
 import json
 import time
@@ -215,3 +216,29 @@ def test_a_client_that_leaves_ends_its_call(gateway: Running) -> None:
         state = ask(gateway.url, "GET", f"/loam/v1/calls/{call}").json["call"]["state"]
         time.sleep(0.02)
     assert state == "cancelled"
+
+
+@pytest.mark.parametrize("path", [*OPENAI, *ANTHROPIC])
+def test_a_packed_body_is_refused_with_what_to_do(gateway: Running, path: str) -> None:
+    reply = ask(gateway.url, "POST", path, gzip.compress(b"{}"), content_encoding="gzip")
+    assert_refusal(path, reply.body)
+    assert reply.status == 400
+    assert b"without content-encoding" in reply.body
+
+
+def test_who_comes_through_a_proxy_needs_a_key(gateway: Running) -> None:
+    reply = ask(gateway.url, "POST", CHAT, asking(), x_forwarded_for="203.0.113.9")
+    assert reply.status == 401
+    assert "proxy" in reply.json["error"]["message"]
+
+
+def test_a_budget_gets_new_limits_and_keeps_what_it_is(gateway: Running) -> None:
+    new = {"scope": "user", "subject": "ann", "period": "ever", "money": 5}
+    made = ask(gateway.url, "POST", "/loam/v1/budgets", new).json
+    path = f"/loam/v1/budgets/{made['id']}"
+    changed = ask(gateway.url, "PATCH", path, {"tokens": 7}).json
+    assert (changed["tokens"], changed.get("money")) == (7, None)
+    assert changed["created"] == made["created"]
+    assert ask(gateway.url, "PATCH", path, {}).status == 400
+    assert ask(gateway.url, "DELETE", path).status == 204
+    assert ask(gateway.url, "PATCH", path, {"tokens": 7}).status == 404

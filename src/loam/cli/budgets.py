@@ -44,15 +44,31 @@ def create(
         named.append(("all", ""))
     if len(named) != 1:
         raise click.UsageError("say whom it limits: one of --key, --user, --team, --all")
-    try:
-        limit = None if dollars is None else money(dollars)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
     scope, subject = named[0]
-    wish = {"scope": scope, "subject": subject, "period": period, "money": limit, "tokens": tokens}
+    wish = {"scope": scope, "subject": subject, "period": period, "money": _micros(dollars), "tokens": tokens}
     with gateway() as reached:
         made = reached.send("POST", _PATH, {name: value for name, value in wish.items() if value not in (None, "")})
     click.echo(json.dumps(made, indent=2) if as_json else f"budget {made['id']} limits {scope} {subject} per {period}")
+
+
+def _micros(dollars: Decimal | None) -> int | None:
+    try:
+        return None if dollars is None else money(dollars)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@command.command()
+@click.argument("budget_id")
+@click.option("--dollars", type=Decimal, help="Limit in dollars; without it there is none.")
+@click.option("--tokens", type=int, help="Limit in tokens; without it there is none.")
+@json_option
+def change(budget_id: str, dollars: Decimal | None, tokens: int | None, as_json: bool) -> None:
+    """Set a budget's limits anew; what is spent stays spent."""
+    with gateway() as reached:
+        limits = {"money": _micros(dollars), "tokens": tokens}
+        changed = reached.send("PATCH", f"{_PATH}/{budget_id}", limits)
+    click.echo(json.dumps(changed, indent=2) if as_json else f"budget {budget_id} has its new limits")
 
 
 @command.command(name="list")

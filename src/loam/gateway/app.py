@@ -42,6 +42,7 @@ class Gateway:
         if allowed is not None:
             status, message = 405, f"{path} takes {allowed}, not {method}"
         else:
-            status, message = 404, f"there is nothing at {path}; the endpoints are {', '.join(sorted(self._methods))}"
+            there = ", ".join(sorted(path for path in self._methods if path.startswith("/v1/")))
+            status, message = 404, f"there is nothing at {path[:200]}; there are {there}, and /loam/v1/openapi.json"
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": "unknown_url"}
         await send_whole(send, status, msgspec.json.encode({"error": error}), [JSON])

@@ -1,9 +1,11 @@
 """What the native API can do with budgets."""
 
-from msgspec import Struct
+from typing import Annotated
+
+from msgspec import Meta, Struct
 
 from loam.core.operations import Asked, Operation
-from loam.gateway.allowances import Allowance, Allowances, NewAllowance, Standing
+from loam.gateway.allowances import Allowance, Allowances, Amount, NewAllowance, Standing
 
 _PATH = "/loam/v1/budgets"
 
@@ -15,12 +17,19 @@ class BudgetState(Struct, frozen=True):
     standing: list[Standing]
 
 
+class Limits(Struct, frozen=True, forbid_unknown_fields=True):
+    """A budget's limits from now on; one that is left out or null limits no longer. What is spent stays spent."""
+
+    money: Annotated[Amount | None, Meta(description="Limit in micro-dollars.")] = None
+    tokens: Annotated[Amount | None, Meta(description="Limit in tokens, prompt and answer.")] = None
+
+
 class Budgets(Struct, frozen=True):
     budgets: list[BudgetState]
 
 
 def budget_operations(allowances: Allowances) -> tuple[Operation, ...]:
-    """Making, listing and deleting budgets."""
+    """Making, listing, changing and deleting budgets."""
 
     def state(budget: Allowance) -> BudgetState:
         return BudgetState(budget, allowances.standing(budget.id))
@@ -34,6 +43,10 @@ def budget_operations(allowances: Allowances) -> tuple[Operation, ...]:
     async def one(asked: Asked) -> BudgetState:
         return state(allowances.get(asked.path["id"]))
 
+    async def change(asked: Asked) -> Allowance:
+        limits: Limits = asked.body
+        return await allowances.change(asked.path["id"], money=limits.money, tokens=limits.tokens)
+
     async def delete(asked: Asked) -> None:
         await allowances.delete(asked.path["id"])
 
@@ -45,5 +58,8 @@ def budget_operations(allowances: Allowances) -> tuple[Operation, ...]:
             status=201,
         ),
         Operation(method="GET", path=path, summary="Show a budget", run=one, answer=BudgetState),
+        Operation(
+            method="PATCH", path=path, summary="Set a budget's limits anew", run=change, body=Limits, answer=Allowance
+        ),
         Operation(method="DELETE", path=path, summary="Delete a budget; what was spent stays on record", run=delete),
     )  # fmt: skip

@@ -45,31 +45,62 @@ class Head(Struct):
 
 
 def read_head(headers: Iterable[Header]) -> Head:
-    """Raises ModelFailure (bad_request) for a content-length that is no number."""
+    """Raises ModelFailure (bad_request) for a length that is no number and for a body that is packed."""
     head = Head()
     for name, value in headers:
-        if name == b"authorization":
-            head.secret = _bearer(value) or head.secret
-        elif name == b"x-api-key":
-            head.secret = value.decode("latin-1").strip()
-        elif name == b"content-length":
-            if not value.isdigit() or len(value) > 15:
-                raise refuse("bad_request", "the content-length header is not a number")
-            head.length = int(value)
-        elif name == b"host":
-            head.host = value.decode("latin-1")
-        elif name == b"origin":
-            head.origin = value.decode("latin-1")
-        elif name in (b"x-forwarded-for", b"forwarded", b"x-real-ip"):
-            head.forwarded = True
+        read = _READ.get(name)
+        if read is not None:
+            read(head, value)
         elif name.startswith(b"x-loam-"):
             head.loam[name[7:].decode("latin-1")] = value.decode("latin-1")
     return head
 
 
-def _bearer(authorization: bytes) -> str:
-    scheme, _, secret = authorization.decode("latin-1").partition(" ")
-    return secret.strip() if scheme.lower() == "bearer" else ""
+def _authorization(head: Head, value: bytes) -> None:
+    scheme, _, secret = value.decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer":
+        head.secret = secret.strip()
+
+
+def _api_key(head: Head, value: bytes) -> None:
+    head.secret = value.decode("latin-1").strip()
+
+
+def _length(head: Head, value: bytes) -> None:
+    if not value.isdigit() or len(value) > 15:
+        raise refuse("bad_request", "the content-length header is not a number")
+    head.length = int(value)
+
+
+def _encoding(head: Head, value: bytes) -> None:
+    if value.strip().lower() not in (b"", b"identity"):
+        coding = value.decode("latin-1")[:40]
+        raise refuse("bad_request", f"the body is packed as {coding!r}; send it as plain JSON without content-encoding")
+
+
+def _host(head: Head, value: bytes) -> None:
+    head.host = value.decode("latin-1")
+
+
+def _origin(head: Head, value: bytes) -> None:
+    head.origin = value.decode("latin-1")
+
+
+def _forwarded(head: Head, value: bytes) -> None:
+    head.forwarded = True
+
+
+_READ: dict[bytes, Callable[[Head, bytes], None]] = {
+    b"authorization": _authorization,
+    b"x-api-key": _api_key,
+    b"content-length": _length,
+    b"content-encoding": _encoding,
+    b"host": _host,
+    b"origin": _origin,
+    b"x-forwarded-for": _forwarded,
+    b"forwarded": _forwarded,
+    b"x-real-ip": _forwarded,
+}
 
 
 async def read_body(receive: Receive, head: Head, *, limit: int, seconds: float) -> bytes:

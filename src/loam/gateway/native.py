@@ -165,7 +165,7 @@ def describe(operations: Sequence[Operation], version: str) -> dict[str, Any]:
 
 
 def _describe_one(operation: Operation, schema_of: dict[int, Any], components: dict[str, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {"summary": operation.summary, "responses": {}}
+    described: dict[str, Any] = {"summary": operation.summary, "x-loam-access": operation.access, "responses": {}}
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"\{(\w+)", operation.path)
