@@ -69,6 +69,12 @@ async def test_headers_and_lacking_fields_can_be_set() -> None:
     assert visit.body["temperature"] == 1.0
 
 
+async def test_features_under_trial_reach_anthropic_beside_the_settings_own() -> None:
+    visit = await sent(anthropic.KIND, settings={"headers": {"Anthropic-Beta": "a-1"}}, betas=("b-2", "c-3"))
+    assert visit.headers["anthropic-beta"] == "a-1,b-2,c-3"
+    assert "anthropic-beta" not in (await sent(openai.KIND, betas=("b-2",))).headers
+
+
 @pytest.mark.parametrize("kind", [openai.KIND, anthropic.KIND], ids=lambda kind: kind.name)
 async def test_a_key_from_a_file_may_end_with_a_line(kind: ProviderKind) -> None:
     headers = (await sent(kind, settings={"api_key": "k\n"})).headers

@@ -1,8 +1,10 @@
 """The other official clients, and the frameworks, unmodified, against a running Loam."""
 
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import anthropic
@@ -37,6 +39,13 @@ def test_messages_answer_and_stream(claude: anthropic.Anthropic, model: str) -> 
     assert text == whole.content[0].text
     assert final.stop_reason == "end_turn"
     assert final.usage.output_tokens > 0
+
+
+def test_a_beta_of_the_client_reaches_anthropic(claude: anthropic.Anthropic, upstream: str) -> None:
+    claude.beta.messages.create(model="a/ok#betas", max_tokens=9, messages=MESSAGES, betas=["context-1m-2025-08-07"])
+    with urllib.request.urlopen(f"{upstream}/requests?model=ok%23betas") as answer:
+        (visit,) = json.load(answer)["requests"]
+    assert visit["headers"]["anthropic-beta"] == "context-1m-2025-08-07"
 
 
 @pytest.mark.anyio

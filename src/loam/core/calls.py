@@ -191,6 +191,8 @@ class Call(Struct, frozen=True, kw_only=True):
     stream: bool = False
     family: Family = "native"
     extra: dict[str, Any] = {}
+    betas: tuple[str, ...] = ()
+    """Features under trial that the client asked for by name (Anthropic's `anthropic-beta`), for Anthropic's ears."""
     controls: Controls = Controls()
     principal: Principal = Principal()
     deadline: float | None = None

@@ -153,7 +153,7 @@ def key_of(call: Call, *, scope: Scope, revision: str) -> bytes | None:
             (call.family, call.model, call.task, call.controls.fallbacks, revision),
             (call.controls.collection, call.controls.grounding),
             (call.messages, call.inputs, call.tools, call.tool_choice, call.output, call.sampling),
-            (call.extra, call.passages),
+            (call.extra, call.betas, call.passages),
         ),
     )
     return None if words is None else hashlib.sha256(words).digest()

@@ -97,7 +97,9 @@ class Endpoint:
         controls = controls_of(head.loam, call.controls)
         seconds = min(controls.deadline or settings.deadline, settings.deadline)
         deadline = self._clock.monotonic() + seconds
-        call = structs.replace(call, id=call_id, principal=principal, controls=controls, deadline=deadline)
+        call = structs.replace(
+            call, id=call_id, principal=principal, controls=controls, deadline=deadline, betas=head.betas
+        )
         return call if self._memory is None else await self._memory.recall(call)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:

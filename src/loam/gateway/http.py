@@ -4,6 +4,7 @@ Knows ASGI; knows no route and no format. Invariant: no request makes it hold mo
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -27,6 +28,9 @@ EVENTS: tuple[Header, ...] = (
 )
 
 
+_BETA = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
 class Gone(Exception):
     """The client left before its request was whole; there is nobody to answer."""
 
@@ -40,12 +44,13 @@ class Head(Struct):
     origin: str = ""
     forwarded: bool = False
     """Whether a proxy says that it speaks for somebody else."""
+    betas: tuple[str, ...] = ()
     loam: dict[str, str] = {}
     """The `x-loam-*` headers, without that prefix."""
 
 
 def read_head(headers: Iterable[Header]) -> Head:
-    """Raises ModelFailure (bad_request) for a length that is no number and for a body that is packed."""
+    """Raises ModelFailure (bad_request) for a length that is no number, a body that is packed, a beta of no name."""
     head = Head()
     for name, value in headers:
         read = _READ.get(name)
@@ -78,6 +83,14 @@ def _encoding(head: Head, value: bytes) -> None:
         raise refuse("bad_request", f"the body is packed as {coding!r}; send it as plain JSON without content-encoding")
 
 
+def _betas(head: Head, value: bytes) -> None:
+    names = [name.strip() for name in value.decode("latin-1").split(",")]
+    for name in names:
+        if not _BETA.fullmatch(name):
+            raise refuse("bad_request", f"the anthropic-beta header names {name[:80]!r}, which is no feature's name")
+    head.betas += tuple(names)
+
+
 def _host(head: Head, value: bytes) -> None:
     head.host = value.decode("latin-1")
 
@@ -95,6 +108,7 @@ _READ: dict[bytes, Callable[[Head, bytes], None]] = {
     b"x-api-key": _api_key,
     b"content-length": _length,
     b"content-encoding": _encoding,
+    b"anthropic-beta": _betas,
     b"host": _host,
     b"origin": _origin,
     b"x-forwarded-for": _forwarded,

@@ -17,6 +17,7 @@ from loam.wire.anthropic_requests import encode_count, encode_messages
 from loam.wire.sse import Event
 
 _VERSION = "2023-06-01"
+_BETA = "anthropic-beta"
 
 
 class Anthropic:
@@ -26,6 +27,7 @@ class Anthropic:
         self._provider = provider
         self._url = f"{url.removesuffix('/v1')}/v1/messages"
         self._default_max_tokens = settings.default_max_tokens
+        self._betas = next((value for name, value in settings.headers.items() if name.lower() == _BETA), "")
         headers = {"anthropic-version": _VERSION}
         if key := settings.api_key.strip():
             headers["x-api-key"] = key
@@ -37,8 +39,10 @@ class Anthropic:
     def _question(self, call: Call) -> Question:
         """Raises ModelFailure for what cannot be asked here."""
         model = call.target.model if call.target is not None else call.model
+        headers = {_BETA: ",".join(filter(None, (self._betas, *call.betas)))} if call.betas else {}
         if call.task == "count":
-            return Question(f"{self._url}/count_tokens", encode_count(call, model), self._counted)
+            body = encode_count(call, model)
+            return Question(f"{self._url}/count_tokens", body, self._counted, headers=headers)
         if call.task == "embed":
             raise refuse("unsupported", f"{self._provider} cannot make embeddings; ask another provider", param="model")
         body = encode_messages(call, model, stream=call.stream, default_max_tokens=self._default_max_tokens)
@@ -46,7 +50,7 @@ class Anthropic:
         events = None
         if call.stream:
             events = Events(lambda event: decoder.event(event.event, event.data), _is_last, decoder.end)
-        return Question(self._url, body, decoder.whole, events)
+        return Question(self._url, body, decoder.whole, events, headers)
 
     def _counted(self, body: bytes) -> list[Delta]:
         return decode_counted(body, self._provider)

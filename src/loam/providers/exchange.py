@@ -20,12 +20,16 @@ _ERROR_LIMIT = 1 << 20
 
 
 class Question(Struct, frozen=True):
-    """What to send where, and how to read what comes back. Without `events` the answer never is a stream."""
+    """What to send where, and how to read what comes back. Without `events` the answer never is a stream.
+
+    `headers` are added to those that every question has.
+    """
 
     url: str
     body: bytes
     whole: Callable[[bytes], list[Delta]]
     events: "Events | None" = None
+    headers: Mapping[str, str] = {}
 
 
 class Events(Struct, frozen=True):
@@ -69,8 +73,9 @@ class Exchange:
     async def ask(self, call: Call, ask_for: Callable[[Call], Question]) -> AsyncGenerator[Delta, None]:
         """Raises ModelFailure: what `ask_for` refuses, and every way in which an answer can fail to be one."""
         question = ask_for(call)
+        headers = {**self._headers, **question.headers} if question.headers else self._headers
         async with self._transport.post(
-            question.url, headers=self._headers, body=question.body, timeouts=self._timeouts
+            question.url, headers=headers, body=question.body, timeouts=self._timeouts
         ) as response:
             _note(call, response)
             if response.status != 200:
