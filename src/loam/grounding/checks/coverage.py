@@ -1,0 +1,115 @@
+"""How much of a sentence its evidence says: word by word, and stretch by stretch from one line of evidence each.
+
+Pure. Invariant: a sentence put together from lines that speak of different things is not covered, though every single
+word of it is: each stretch must come from one line.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from msgspec import Struct
+
+from loam.grounding.checks.numbers import Value, implied, values
+from loam.grounding.checks.tokens import alike, tokens
+
+_BESIDE = 0.6  # what a word counts that only the heading or the line before has
+_STRETCH = 3  # telling words that one line must at least give, so that nothing is pasted together
+_MOST_BESIDE = 0.4
+
+
+class Line(Struct, frozen=True):
+    """A line of evidence. `beside` is what it is about without saying so: its headings, what announces it."""
+
+    text: str
+    beside: str = ""
+
+
+class Covered(Struct, frozen=True):
+    """`share` by weight, `pairs` of neighbours that one line has too; `absent` are the words that no line has.
+
+    `whole` says whether every stretch comes from one line.
+    """
+
+    share: float
+    pairs: float
+    absent: tuple[str, ...]
+    whole: bool
+
+
+Item = str | Value
+"""A telling word's stem, or a value."""
+
+
+class Known(Struct, frozen=True):
+    """A line as sentences are compared with it."""
+
+    stems: frozenset[str]
+    beside: frozenset[str]
+    values: tuple[Value, ...]
+    length: int
+
+    def has(self, item: Item) -> float:
+        """How sure the line says it, from 0 to 1."""
+        if isinstance(item, Value):
+            return 1.0 if any(item.same(other) for other in self.values) else 0.0
+        return alike(item, self.stems) or _BESIDE * (alike(item, self.beside) > 0)
+
+
+def known(line: Line) -> Known:
+    found = tokens(line.text)
+    beside = frozenset(token.stem for token in tokens(line.beside))
+    there = (*values(line.text), *implied(line.text), *values(line.beside))
+    return Known(frozenset(token.stem for token in found), beside, there, len(items(line.text)))
+
+
+def items(text: str) -> list[Item]:
+    """What of a sentence needs support, in order: its telling words and its values."""
+    counted = values(text)
+    inside = [(value.start, value.end) for value in counted]
+    told = [
+        token
+        for token in tokens(text)
+        if token.telling and not any(start <= token.start < end for start, end in inside)
+    ]
+    placed: list[tuple[int, Item]] = [*((token.start, token.stem) for token in told), *((v.start, v) for v in counted)]
+    return [item for _, item in sorted(placed, key=lambda one: one[0])]
+
+
+def covered(sentence: str, lines: Sequence[Line], rarity: Mapping[str, float]) -> Covered:
+    """How far the lines say what the sentence says; `rarity` weighs a stem, 1 where it is not known."""
+    said, there = items(sentence), [known(line) for line in lines]
+    worth = [max((line.has(item) for line in there), default=0.0) for item in said]
+    weight = [rarity.get(item, 1.0) if isinstance(item, str) else 1.0 for item in said]
+    total = sum(weight)
+    share = sum(w * v for w, v in zip(weight, worth, strict=True)) / total if total else 1.0
+    neighbours = list(pairwise(said))
+    together = sum(any(line.has(one) and line.has(two) for line in there) for one, two in neighbours)
+    pairs = together / len(neighbours) if neighbours else min(1.0, share)
+    absent = tuple(_named(item) for item, value in zip(said, worth, strict=True) if not value)
+    beside = sum(0 < value <= _BESIDE for value in worth)
+    return Covered(share, pairs, absent, not absent and beside <= _MOST_BESIDE * len(said) and _stretches(said, there))
+
+
+def _stretches(said: Sequence[Item], there: Sequence[Known]) -> bool:
+    """Whether the sentence is a row of stretches that one line each has, none of them a mere word or two."""
+    start = 0
+    while start < len(said):
+        reach = {line: _reach(said, start, line) for line in there}
+        best = max(reach, key=lambda line: reach[line])
+        end = reach[best]
+        if end - start < min(_STRETCH, best.length, len(said)) and not (end == len(said) and start == 0):
+            return False
+        start = end
+    return True
+
+
+def _reach(said: Sequence[Item], start: int, line: Known) -> int:
+    """Where the stretch from `start` ends that the line has."""
+    end = start
+    while end < len(said) and line.has(said[end]):
+        end += 1
+    return end
+
+
+def _named(item: Item) -> str:
+    return item if isinstance(item, str) else f"{item.amount:f} {item.unit}".strip()
