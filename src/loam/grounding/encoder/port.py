@@ -3,12 +3,16 @@
 Knows shapes only; `loam.grounding.encoder.encoder` and `loam.grounding.encoder.heads` fill them.
 """
 
-from collections.abc import Sequence
-from typing import Protocol
+from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
 from msgspec import Struct
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # these shapes are named where numpy may not be installed
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Encoder(Protocol):
