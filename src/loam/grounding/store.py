@@ -102,6 +102,7 @@ class Change(Struct, frozen=True):
     """What one run does to the documents of a source: `taken` go in or replace, `gone` leave, `stamps` are noted.
 
     `encoder` names the encoder whose staged vectors the collection's passages get; empty leaves vectors as they are.
+    Stamps alone are no change that a search or a revision would notice.
     """
 
     source: str
@@ -181,8 +182,8 @@ class Store(Protocol):
         """The passages whose words fit the question best."""
         ...
 
-    async def find_near(self, collection: str, vector: "Vectors", *, scope: Scope, limit: int) -> Hits:
-        """The passages whose vectors are nearest; the vector must come from the collection's encoder."""
+    async def find_near(self, collection: str, vector: "Vectors", *, encoder: str, scope: Scope, limit: int) -> Hits:
+        """The passages whose vectors are nearest; none, and a note, where they are not of the encoder that is named."""
         ...
 
     async def fetch(self, collection: str, ids: Sequence[int], *, scope: Scope, neighbours: int = 0) -> Fetched:
@@ -193,8 +194,8 @@ class Store(Protocol):
         """The vectors of these passages, where they have one."""
         ...
 
-    async def unembedded(self, collection: str, encoder: str, leaving: Sequence[str], source: str) -> list[Text]:
-        """What the collection's passages lack in vectors of this encoder, the paths `leaving` of the source aside."""
+    async def unembedded(self, collection: str, encoder: str, limit: int) -> list[Text]:
+        """Texts of the collection's passages that have no vector of this encoder, neither stored nor staged."""
         ...
 
     async def unstaged(self, encoder: str, digests: Sequence[str]) -> set[str]:
