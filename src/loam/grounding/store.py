@@ -245,6 +245,28 @@ def missing_document(collection: str, document_id: str) -> ModelFailure:
     return refuse("not_found", f"collection {collection!r} has no document {document_id[:80]!r}", param="document")
 
 
+class Embedded(Protocol):
+    """How far a collection's passages have vectors, and of which encoder."""
+
+    @property
+    def encoder(self) -> str: ...
+    @property
+    def passages(self) -> int: ...
+    @property
+    def embedded(self) -> int: ...
+
+
+def lacking(name: str, now: Embedded, encoder: str) -> str:
+    """What keeps a collection's vectors from being all that they could be to this encoder; empty for nothing."""
+    if now.passages and now.encoder != encoder:
+        had = f"has vectors of {now.encoder}" if now.encoder else "has no vectors yet"
+        return f"{name} {had}; it is searched by words until it is ingested again with {encoder}"
+    if now.embedded < now.passages:
+        missing = now.passages - now.embedded
+        return f"{missing} of {now.passages} passages of {name} have no vector yet; ingest again"
+    return ""
+
+
 def embedded_text(title: str, section: str, text: str) -> Text:
     """What the encoder reads of a passage: where it stands, then what it says."""
     whole = f"{title}{' > ' if section else ''}{section}\n{text}"

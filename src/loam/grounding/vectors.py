@@ -20,7 +20,7 @@ from loam.grounding.catalogue import Known, known, snapshot
 from loam.grounding.extras import extra
 from loam.grounding.scopes import allowed
 from loam.grounding.search_settings import SearchSettings
-from loam.grounding.store import Hit, Hits, Scope
+from loam.grounding.store import Hit, Hits, Scope, lacking
 from loam.grounding.tables import first_passage, last_passage
 from loam.storage.database import Database
 
@@ -101,7 +101,7 @@ class Matrices:
     async def near(self, name: str, vector: Floats, *, encoder: str, scope: Scope, limit: int) -> Hits:
         """The passages nearest to a vector. Raises ModelFailure (not_found)."""
         seen = await self._database.read(snapshot(lambda connection: _seen(connection, name, scope)))
-        note = _lacking(name, seen.known, encoder)
+        note = lacking(name, seen.known, encoder)
         if not seen.known.embedded or seen.known.encoder != encoder:
             return Hits(seen.known.stamp, (), note)
         if seen.known.embedded > self._settings.exact_passages:
@@ -148,17 +148,6 @@ class Seen(Struct, frozen=True):
 def _seen(connection: sqlite3.Connection, name: str, scope: Scope) -> Seen:
     found = known(connection, name)
     return Seen(found, allowed(connection, found.id, scope))
-
-
-def _lacking(name: str, now: Known, encoder: str) -> str:
-    """What keeps the vectors from being all that they could be."""
-    if now.passages and now.encoder != encoder:
-        had = f"has vectors of {now.encoder}" if now.encoder else "has no vectors yet"
-        return f"{name} {had}; it is searched by words until it is ingested again with {encoder}"
-    if now.embedded < now.passages:
-        lacking = now.passages - now.embedded
-        return f"{lacking} of {now.passages} passages of {name} have no vector yet; ingest again"
-    return ""
 
 
 def load(connection: sqlite3.Connection, collection: int, held: Matrix | None = None) -> Matrix:
