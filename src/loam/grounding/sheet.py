@@ -27,7 +27,7 @@ _ADDRESSED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _POINTS_BACK = re.compile(
-    r"\W*(?:it|its|they|their|them|this|these|that|those|he|she|such|both|here|there)\b", re.IGNORECASE
+    r"\W*(?:it|its|they|their|them|this|these|that|those|he|she|such|both)\b", re.IGNORECASE
 )
 
 

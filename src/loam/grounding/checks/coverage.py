@@ -62,8 +62,21 @@ def known(line: Line) -> Known:
     return Known(frozenset(token.stem for token in found), beside, there, len(items(line.text)))
 
 
+class Placed(Struct, frozen=True):
+    """An item and where it stands in its text."""
+
+    item: Item
+    start: int
+    end: int
+
+
 def items(text: str) -> list[Item]:
     """What of a sentence needs support, in order: its telling words and its values."""
+    return [placed.item for placed in placed_items(text)]
+
+
+def placed_items(text: str) -> list[Placed]:
+    """The items of a text with their places."""
     counted = values(text)
     inside = [(value.start, value.end) for value in counted]
     told = [
@@ -71,8 +84,9 @@ def items(text: str) -> list[Item]:
         for token in tokens(text)
         if token.telling and not any(start <= token.start < end for start, end in inside)
     ]
-    placed: list[tuple[int, Item]] = [*((token.start, token.stem) for token in told), *((v.start, v) for v in counted)]
-    return [item for _, item in sorted(placed, key=lambda one: one[0])]
+    placed = [Placed(token.stem, token.start, token.end) for token in told]
+    placed += [Placed(value, value.start, value.end) for value in counted]
+    return sorted(placed, key=lambda one: one.start)
 
 
 def covered(sentence: str, lines: Sequence[Line], rarity: Mapping[str, float]) -> Covered:

@@ -85,9 +85,16 @@ def implied(text: str) -> list[Value]:
 
 
 def missing(claimed: Iterable[Value], evidence: Iterable[Value]) -> list[Value]:
-    """The claimed values that no value of the evidence can stand for."""
-    there = list(evidence)
-    return [value for value in claimed if not any(value.same(other) for other in there)]
+    """The claimed values for which the evidence has none left: each of its values stands for one."""
+    left = list(evidence)
+    lost: list[Value] = []
+    for value in claimed:
+        same = [other for other in left if value.same(other)]
+        if same:
+            left.remove(next((other for other in same if other.unit == value.unit), same[0]))
+        else:
+            lost.append(value)
+    return lost
 
 
 def _values(text: str, match: re.Match[str]) -> Iterator[Value]:

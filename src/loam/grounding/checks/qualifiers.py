@@ -11,7 +11,8 @@ _SIDES = tuple(
     tuple(re.compile(rf"\b(?:{side})\b", re.IGNORECASE) for side in sides) for sides in LEXICON.opposed.values()
 )
 _DENIED = re.compile(
-    r"(?:\b(?:not|never|cannot)|n['’]t)\s+(?:be\s+)?(?!only|(?:more|less|fewer|later) than)\w+", re.IGNORECASE
+    r"(?:\b(?:not|never|cannot)|n['’]t)\s+(?:be\s+)?(?!only|all\b|some\b|every|each|(?:more|less|fewer|later) than)\w+",
+    re.IGNORECASE,
 )
 _WIDE = re.compile(
     r"\b(?:only|solely|exclusively|always|never|all|every|everyone|guarantee\w*|entirely|unlimited)\b", re.IGNORECASE
@@ -19,11 +20,11 @@ _WIDE = re.compile(
 
 
 def turned(claim: str, evidence: str) -> bool:
-    """Whether the claim takes a side that the evidence does not take, while the evidence takes another."""
+    """Whether the claim takes a side oftener than the evidence, where the evidence takes sides at all."""
     claim, evidence = _DENIED.sub(" ", claim), _DENIED.sub(" ", evidence)  # "not permitted" permits nothing
     for sides in _SIDES:
-        there = [side.search(evidence) is not None for side in sides]
-        if any(there) and any(side.search(claim) and not known for side, known in zip(sides, there, strict=True)):
+        there = [len(side.findall(evidence)) for side in sides]
+        if any(there) and any(len(side.findall(claim)) > known for side, known in zip(sides, there, strict=True)):
             return True
     return False
 

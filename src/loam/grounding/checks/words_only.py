@@ -9,7 +9,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from loam.grounding.checks.binding import swapped
+from loam.grounding.checks.binding import shuffled, swapped
 from loam.grounding.checks.coverage import Line, covered, items
 from loam.grounding.checks.names import foreign
 from loam.grounding.checks.negation import conflict
@@ -40,7 +40,8 @@ _GATES = ("numbers", "names", "denial", "sides", "places")
 
 def weigh(sentence: str, lines: Sequence[Line], rarity: Mapping[str, float]) -> Weighed:
     """How far the lines support the sentence. `rarity` says how telling a stem is, 1 where it does not know."""
-    whole = "\n".join(line.text for line in lines)
+    texts = [line.text for line in lines]
+    whole = "\n".join(texts)
     around = "\n".join((whole, *(line.beside for line in lines)))
     there = [*values(around), *implied(whole)]
     found = covered(sentence, lines, rarity)
@@ -49,10 +50,10 @@ def weigh(sentence: str, lines: Sequence[Line], rarity: Mapping[str, float]) -> 
         "names": float(not foreign(sentence, around)),
         "denial": float(not conflict(sentence, whole)),
         "sides": float(not turned(sentence, whole)),
-        "places": float(not swapped(sentence, [line.text for line in lines])),
+        "places": float(not swapped(sentence, texts)),
         "coverage": round(found.share, 3),
         "pairs": round(found.pairs, 3),
-        "whole": float(found.whole and not widened(sentence, around)),
+        "whole": float(found.whole and not widened(sentence, around) and not shuffled(sentence, texts)),
     }
     return _judged(sentence, signals)
 
