@@ -55,6 +55,7 @@ KINDS = (
     Format("source code", "code", tuple(_CODE.split())),
 )
 FORMATS = {ending: kind for kind in KINDS for ending in kind.endings}
+_NOTHING = "there is no text in it; leave it out or give it some"
 READS = ", ".join(f"{kind.kind} ({kind.endings[0]})" for kind in KINDS)
 """What Loam reads, for messages."""
 
@@ -79,10 +80,12 @@ def read_document(name: str, data: bytes) -> Document:
             f"{name}: files ending in {ending or 'nothing'!r} cannot be read; Loam reads {READS}; {advice}"
         )
     source = Source(name, _title_of(path), data)
+    if not data.strip():
+        raise source.refuse(_NOTHING)
     check_kind(source, ending)
     document = (read_here if len(data) <= kind.here else read_apart)(kind.module, source)
     if not document.sections:
-        raise source.refuse("there is no text in it; leave it out or give it some")
+        raise source.refuse(_NOTHING)
     return document
 
 

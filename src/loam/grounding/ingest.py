@@ -176,7 +176,7 @@ class Run:
         if stamp and held.stamp == stamp and held.content_hash.startswith(_CANON):
             self._kept.add(name)
             return True
-        if held.content_hash == content_hash:
+        if content_hash and held.content_hash == content_hash:
             self._kept.add(name)
             if stamp != held.stamp:
                 self._stamps[name] = stamp
@@ -214,7 +214,7 @@ class Run:
                     f"{name}: larger than {self._settings.max_document_bytes} bytes; split it, or raise "
                     "grounding.ingest.max_document_bytes"
                 )
-            named = content_hash(item.data)
+            named = content_hash(hashlib.sha256(item.data).hexdigest())
             if not self.unchanged(name, item.labels, stamp=stamp, content_hash=named):
                 self._taken[name] = _taken(item, named, stamp)
                 self.remarks.extend(FileError(name, remark) for remark in self._taken[name].document.remarks)
@@ -261,9 +261,9 @@ class Run:
         return await embed_stored(self._store, self._encoder, self._collection, tell)
 
 
-def content_hash(data: bytes) -> str:
-    """What a document's bytes are called, and by which rules they were read."""
-    return _CANON + hashlib.sha256(data).hexdigest()
+def content_hash(sha256: str) -> str:
+    """What a document's bytes are called, and by which rules they were read; empty for no hash."""
+    return _CANON + sha256 if sha256 else ""
 
 
 _CANON = f"{CANON}:"

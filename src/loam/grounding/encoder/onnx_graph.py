@@ -22,7 +22,7 @@ Precision = Literal["fp32", "nb8", "int8"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_REVISION = "1"
+_REVISION = "2"
 """Raised when this module writes another graph for the same weights."""
 _BLOCK = 32
 _TO_FLOAT = {"to": 1}  # ONNX's number for float32
@@ -154,7 +154,9 @@ class _Bert:
         graph = self._graph
         weight, bias = _float(self._tensors[f"{name}.weight"]), graph.tensor(_float(self._tensors[f"{name}.bias"]))
         rows, columns = weight.shape
-        if self._precision == "nb8" and columns % _BLOCK == 0:
+        # values stay exact: a twelfth of the work, half of the error
+        packs = columns % _BLOCK == 0 and not name.endswith("value")
+        if self._precision == "nb8" and packs:
             packed, scales = _quantised(weight.reshape(rows, -1, _BLOCK))
             holds = graph.tensor((packed + 128).astype(np.uint8)), graph.tensor(scales[:, :, 0]), "", "", bias
             size = {"K": columns, "N": rows}

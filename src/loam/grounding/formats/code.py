@@ -58,7 +58,7 @@ def read(source: Source) -> Document:
             above = _above(held)
             _write(writer, held[:above])
             held = held[above:]
-            writer.section(2 if opening["indent"] else 1, tidy(opening["name"]))
+            writer.section(2 if opening["indent"] else 1, tidy(opening["name"]).strip(':"`'))
         held.append(line)
     _write(writer, held)
     return writer.document(source.name.rsplit("/", 1)[-1])

@@ -5,6 +5,7 @@ Invariant: each row stands alone: who finds it needs no other row to know what i
 """
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import PurePosixPath
@@ -32,29 +33,37 @@ def read(source: Source) -> Document:
 
 
 def table(writer: Writer, rows: Iterable[list[str]]) -> None:
-    """Writes rows; the first with two names or more, all of them words and different, names the columns.
+    """Writes rows; the first of two values or more names the columns, if they are words and all different.
 
     What comes before that row is taken for a caption.
     """
-    names: list[str] | None = None
-    first: list[list[str]] = []
+    filled = _filled(rows)
+    captions: list[str] = []
+    for cells in filled:
+        if sum(map(bool, cells)) > 1:
+            break
+        captions.append("".join(cells))
+    else:
+        for value in captions:  # nothing but single values: a list
+            writer.row([value])
+        return
+    for caption in captions:
+        writer.paragraph(caption)
+    names = cells if _are_names(cells) else []
+    following = next(filled, None)
+    if not names or following is None:
+        _row(writer, [], cells)
+    if following is not None:
+        _row(writer, names, following)
+    for others in filled:
+        _row(writer, names, others)
+
+
+def _filled(rows: Iterable[list[str]]) -> Iterator[list[str]]:
     for row in rows:
         cells = [cell(value) for value in row]
-        if not any(cells):
-            continue
-        if names is not None:
-            _row(writer, names, cells)
-        elif sum(map(bool, cells)) == 1 and len(first) < 5:
-            first.append(cells)
-        else:
-            for caption in first:
-                writer.paragraph("".join(caption))
-            first = []
-            names = cells if _are_names(cells) else []
-            if not names:
-                _row(writer, names, cells)
-    for caption in first:  # nothing but single values: a list
-        writer.row([value for value in caption if value])
+        if any(cells):
+            yield cells
 
 
 def _row(writer: Writer, names: list[str], cells: list[str]) -> None:
@@ -76,7 +85,7 @@ def _are_names(cells: list[str]) -> bool:
 
 
 def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
-    return csv.reader(text.split("\n"), delimiter=delimiter)
+    return csv.reader(io.StringIO(text), delimiter=delimiter)
 
 
 def _delimiter(text: str) -> str:

@@ -3,7 +3,7 @@
 Knows byte order marks, declared character sets, and what Western text in Windows-1252 looks like. Knows no format.
 The order: a mark; UTF-8 if the bytes are that; what the document declares; Windows-1252, said in a remark, if nothing
 speaks against it. Text that looks like another old encoding is refused, for no guess at it is safe.
-Invariant: no guess is silent, and damaged UTF-8 is never taken for something else.
+Invariant: no guess is silent, and text with letters of UTF-8 in it is never taken for something else.
 """
 
 import re

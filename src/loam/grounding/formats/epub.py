@@ -24,6 +24,7 @@ _EMPTY_TITLE = re.compile(r"<title\s*/>")
 def read(source: Source) -> Document:
     """Raises DocumentError for damaged books, and for those that only their shop's reader may open."""
     archive = Archive(source)
+    archive.needs("META-INF/container.xml", "a book")
     package = _package(source, archive)
     tree = _tree(source, archive, package)
     items = {node.attributes.get("id"): node.attributes for node in tree.css("item")}

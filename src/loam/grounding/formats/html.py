@@ -35,7 +35,7 @@ _IN_LINE = _names(
     "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q rp rt ruby s samp small span "
     "strike strong sub sup time tt u var wbr nobr img"
 )
-_LAYOUT = "h1, h2, h3, h4, pre, table table"
+_LAYOUT = "h1, h2, h3, h4, pre"
 _BREAK = " \r"
 _CLOSED = re.compile(
     r"<((?!(?:area|base|br|col|embed|hr|img|input|link|meta|source|track|wbr)\b)[a-z][a-z0-9]{0,20})\b([^<>]{0,2000})/>"
@@ -161,8 +161,7 @@ class _Walk:
             case "li":
                 self._marker = self._next_marker()
             case "table":
-                layout = node.attributes.get("role") == "presentation" or node.css_first(_LAYOUT) is not None
-                self._tables.append(not layout and self._row is None)
+                self._tables.append(self._row is None and not _is_layout(node))
             case "tr" if data:
                 self._row = []
             case _:
@@ -242,6 +241,12 @@ class _Walk:
             return "-"
         self._lists[-1] = number + 1
         return f"{number}."
+
+
+def _is_layout(table: LexborNode) -> bool:
+    """Whether a table is there to set blocks side by side; `css` counts the table itself."""
+    presents = table.attributes.get("role") == "presentation"
+    return presents or len(table.css("table")) > 1 or table.css_first(_LAYOUT) is not None
 
 
 def _number(start: str | None) -> int:
