@@ -61,10 +61,7 @@ class Heading:
 
 def handbook(data: Path, folder: Path) -> Corpus:
     with tarfile.open(data / "docs" / "18f-handbook.tar.gz") as archive:
-        for member in archive:
-            if member.isfile() and (file := archive.extractfile(member)):
-                (folder / member.name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / member.name).write_bytes(file.read())
+        archive.extractall(folder, filter="data")
     sets: dict[str, list[Query]] = {"question headings": [], "all headings": []}
     for row in map(json.loads, (data / "docs" / "18f-handbook-queries.jsonl").read_text("utf-8").splitlines()):
         query = Query(row["query"], row["path"], folded(row["section"]))

@@ -5,7 +5,7 @@ from loam.core.calls import Principal
 from loam.core.errors import ModelFailure
 from loam.core.operations import Asked, Operation
 from loam.gateway.native import describe
-from loam.grounding.index import Index
+from loam.grounding.index import Collection, Index, StoredDocument
 from loam.grounding.ingest import IngestReport, IngestSettings
 from loam.grounding.operations import (
     Collections,
@@ -17,7 +17,6 @@ from loam.grounding.operations import (
     Uploads,
     operations,
 )
-from loam.grounding.store import Collection, StoredDocument
 
 pytestmark = pytest.mark.anyio
 

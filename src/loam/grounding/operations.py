@@ -12,9 +12,8 @@ from msgspec import Meta, Struct
 from loam.core.calls import Passage
 from loam.core.errors import DocumentError, refuse
 from loam.core.operations import Asked, Operation
-from loam.grounding.index import Index
+from loam.grounding.index import Collection, DocumentEntry, Index, StoredDocument
 from loam.grounding.ingest import IngestReport, IngestSettings, Upload, ingest_texts
-from loam.grounding.store import Collection, DocumentEntry, StoredDocument
 
 _BASE = "/loam/v1/collections"
 

@@ -11,11 +11,10 @@ from loam.core.calls import Call, Citation, Delta, Head, Usage
 from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import Model
 from loam.core.tokens import counted_input, estimate
-from loam.grounding.asking import last_question
 from loam.grounding.evidence import Evidence, best
-from loam.grounding.prompt import DECLINED, SHAPE
 
 NAME = "loam/reader"
+DECLINED = "The documents do not say."
 LEAST_SUPPORT = 0.6
 """The share of a question that a quote must cover; chosen with bench/reader.py."""
 
@@ -50,8 +49,8 @@ class Reader(Model):
 
 
 def question_of(call: Call) -> str:
-    """What the passages were looked up for, or else the text of the user's last message."""
-    return call.question or last_question(call.messages)
+    """The text of the user's last message."""
+    return next((message.text for message in reversed(call.messages) if message.role == "user"), "")
 
 
 def _problem(call: Call) -> ModelFailure | None:
@@ -64,7 +63,7 @@ def _problem(call: Call) -> ModelFailure | None:
             'or send "loam": {"collection": "NAME"}',
             param="model",
         )
-    if call.output is not None and call.output.name != SHAPE:
+    if call.output is not None:
         return refuse("unsupported", f"{NAME} quotes plain text; it can't answer in JSON", param="response_format")
     if call.tool_choice is not None and call.tool_choice.mode in ("required", "named"):
         return refuse("unsupported", f"{NAME} calls no tools", param="tool_choice")

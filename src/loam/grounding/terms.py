@@ -47,12 +47,7 @@ def searchable(text: str) -> str:
 
 
 def match_query(question: str) -> str:
-    """An FTS5 expression that matches any meaningful word; empty where the question has no word at all."""
-    return " OR ".join(match_terms(question))
-
-
-def match_terms(question: str) -> list[str]:
-    """The terms of `match_query`, each an FTS5 expression of its own.
+    """An FTS5 expression that matches any meaningful word; empty where the question has no word at all.
 
     Every word stands in quotes, so nothing in the question is ever read as query syntax. Of unspaced scripts each pair
     of neighbours is a phrase: one letter alone says too little.
@@ -60,7 +55,7 @@ def match_terms(question: str) -> list[str]:
     runs = _RUN.findall(_folded(question))
     kept = [run for run in runs if run not in STOP_WORDS] or runs
     phrases = dict.fromkeys(phrase for run in kept for phrase in _phrases(run))
-    return [f'"{phrase}"' for phrase in list(phrases)[:_MOST_TERMS]]
+    return " OR ".join(f'"{phrase}"' for phrase in list(phrases)[:_MOST_TERMS])
 
 
 def _phrases(run: str) -> list[str]:

@@ -3,16 +3,12 @@
 Knows shapes only; `loam.grounding.encoder.encoder` and `loam.grounding.encoder.heads` fill them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+import numpy as np
 from msgspec import Struct
-
-if TYPE_CHECKING:  # these shapes are named where numpy may not be installed
-    import numpy as np
-    from numpy.typing import NDArray
+from numpy.typing import NDArray
 
 
 class Encoder(Protocol):

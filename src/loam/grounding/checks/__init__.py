@@ -1,1 +1,0 @@
-"""Judgements on a sentence and its evidence that need no model: pure functions of two texts."""
