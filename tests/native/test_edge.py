@@ -237,8 +237,10 @@ def test_a_budget_gets_new_limits_and_keeps_what_it_is(gateway: Running) -> None
     made = ask(gateway.url, "POST", "/loam/v1/budgets", new).json
     path = f"/loam/v1/budgets/{made['id']}"
     changed = ask(gateway.url, "PATCH", path, {"tokens": 7}).json
+    assert (changed["tokens"], changed["money"]) == (7, 5)
+    changed = ask(gateway.url, "PATCH", path, {"money": None}).json
     assert (changed["tokens"], changed.get("money")) == (7, None)
     assert changed["created"] == made["created"]
-    assert ask(gateway.url, "PATCH", path, {}).status == 400
+    assert ask(gateway.url, "PATCH", path, {"tokens": None}).status == 400  # a budget limits something
     assert ask(gateway.url, "DELETE", path).status == 204
     assert ask(gateway.url, "PATCH", path, {"tokens": 7}).status == 404

@@ -51,22 +51,34 @@ def create(
     click.echo(json.dumps(made, indent=2) if as_json else f"budget {made['id']} limits {scope} {subject} per {period}")
 
 
-def _micros(dollars: Decimal | None) -> int | None:
+def _micros(dollars: Decimal | str | None) -> int | None:
     try:
-        return None if dollars is None else money(dollars)
+        return None if dollars in (None, "none") else money(dollars)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
 
 
+def _whole(tokens: str) -> int | None:
+    if tokens == "none":
+        return None
+    if not tokens.isdecimal():
+        raise click.UsageError(f"{tokens!r} is neither a whole number of tokens nor 'none'")
+    return int(tokens)
+
+
 @command.command()
 @click.argument("budget_id")
-@click.option("--dollars", type=Decimal, help="Limit in dollars; without it there is none.")
-@click.option("--tokens", type=int, help="Limit in tokens; without it there is none.")
+@click.option("--dollars", metavar="AMOUNT|none", help="New limit in dollars.")
+@click.option("--tokens", metavar="NUMBER|none", help="New limit in tokens.")
 @json_option
-def change(budget_id: str, dollars: Decimal | None, tokens: int | None, as_json: bool) -> None:
-    """Set a budget's limits anew; what is spent stays spent."""
+def change(budget_id: str, dollars: str | None, tokens: str | None, as_json: bool) -> None:
+    """Change a budget's limits; what is not named stays, and what is spent stays spent."""
+    limits = {} if dollars is None else {"money": _micros(dollars)}
+    if tokens is not None:
+        limits["tokens"] = _whole(tokens)
+    if not limits:
+        raise click.UsageError("say what changes: --dollars, --tokens or both")
     with gateway() as reached:
-        limits = {"money": _micros(dollars), "tokens": tokens}
         changed = reached.send("PATCH", f"{_PATH}/{budget_id}", limits)
     click.echo(json.dumps(changed, indent=2) if as_json else f"budget {budget_id} has its new limits")
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from loam.core.operations import Asked, Operation
 from loam.gateway.allowances import Allowance, Allowances, Amount, NewAllowance, Standing
@@ -18,10 +18,10 @@ class BudgetState(Struct, frozen=True):
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
-    """A budget's limits from now on; one that is left out or null limits no longer. What is spent stays spent."""
+    """A budget's limits from now on: what is left out stays, null limits no longer. What is spent stays spent."""
 
-    money: Annotated[Amount | None, Meta(description="Limit in micro-dollars.")] = None
-    tokens: Annotated[Amount | None, Meta(description="Limit in tokens, prompt and answer.")] = None
+    money: Annotated[Amount | UnsetType | None, Meta(description="Limit in micro-dollars.")] = UNSET
+    tokens: Annotated[Amount | UnsetType | None, Meta(description="Limit in tokens, prompt and answer.")] = UNSET
 
 
 class Budgets(Struct, frozen=True):
@@ -45,7 +45,10 @@ def budget_operations(allowances: Allowances) -> tuple[Operation, ...]:
 
     async def change(asked: Asked) -> Allowance:
         limits: Limits = asked.body
-        return await allowances.change(asked.path["id"], money=limits.money, tokens=limits.tokens)
+        old = allowances.get(asked.path["id"])
+        money = old.money if limits.money is UNSET else limits.money
+        tokens = old.tokens if limits.tokens is UNSET else limits.tokens
+        return await allowances.change(old.id, money=money, tokens=tokens)
 
     async def delete(asked: Asked) -> None:
         await allowances.delete(asked.path["id"])
@@ -59,7 +62,7 @@ def budget_operations(allowances: Allowances) -> tuple[Operation, ...]:
         ),
         Operation(method="GET", path=path, summary="Show a budget", run=one, answer=BudgetState),
         Operation(
-            method="PATCH", path=path, summary="Set a budget's limits anew", run=change, body=Limits, answer=Allowance
+            method="PATCH", path=path, summary="Change a budget's limits", run=change, body=Limits, answer=Allowance
         ),
         Operation(method="DELETE", path=path, summary="Delete a budget; what was spent stays on record", run=delete),
     )  # fmt: skip

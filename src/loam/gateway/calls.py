@@ -120,6 +120,7 @@ _OUTCOME = (
     "provider_cost_micro, price_version, reserved_micro, ttft_us, latency_us, finish, failure_kind, failure_status, "
     "failure_message, warnings"
 )
+_LARGE = 32 * 1024  # bytes; to pack more than this takes long enough to be felt by the streams beside it
 
 
 def _insert(table: str, columns: str) -> str:
@@ -136,9 +137,6 @@ _LOSE = (
     "INSERT INTO bodies SELECT seq, request_codec, request, NULL, NULL FROM open_calls JOIN calls USING (id)",
     "DELETE FROM open_calls",
 )
-
-
-_LARGE = 32 * 1024  # bytes; to pack more than this takes long enough to be felt by the streams beside it
 
 
 class AttemptRow(Struct, frozen=True, omit_defaults=True):

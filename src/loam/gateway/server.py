@@ -7,7 +7,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import uvicorn
 from msgspec import Meta, Struct
@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from loam.core.errors import SettingsError
 from loam.gateway.app import Gateway
-from loam.gateway.http import WHEN_GONE
+from loam.gateway.http import WHEN_GONE, Scope
 
 HEAD_SECONDS = 15.0
 
@@ -62,7 +62,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope[WHEN_GONE] = self.when_gone  # type: ignore[typeddict-unknown-key]
+        cast("Scope", self.scope)[WHEN_GONE] = self.when_gone
         self._in_head = True
         self._head_timer.cancel()
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
@@ -78,9 +78,17 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def when_gone(self, call: Callable[[], None] | None) -> None:
-        """Has `call` called when the client leaves, until it is told otherwise. To be used once the body is read."""
+        """Has `call` called when the client leaves (at once, where it has left), until it is told otherwise.
+
+        To be used once the body is read.
+        """
         self._when_gone = call
-        self.flow.resume_reading()  # who does not read does not notice
+        if call is None:
+            return
+        if self.transport.is_closing():
+            call()
+        else:
+            self.flow.resume_reading()  # who does not read does not notice
 
     def _too_slow(self) -> None:
         if self._in_head and not self.transport.is_closing():

@@ -26,8 +26,6 @@ class Document(Struct, frozen=True):
     title: str
     text: str
     sections: tuple[Section, ...]
-    pages: tuple[int, ...] = ()
-    """Where each page begins in `text`, in order, for formats that have pages."""
 
 
 class Writer:

@@ -134,11 +134,10 @@ class Database:
         if not group:
             return
         outcomes = commit(self._connection, group)
-        if outcomes is None:  # another program is writing
-            self._hand()
-            return
-        self._soon = []
+        self._soon = group[len(outcomes) :]
         settle(outcomes)
+        if self._soon:  # another program is writing
+            self._hand()
         ended = self._loop.time()
         if ended - began > _SLOW_SECONDS:
             self._here_from = ended + _SLOW_PAUSE

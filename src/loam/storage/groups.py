@@ -16,6 +16,7 @@ Work = Callable[[sqlite3.Connection], Any]
 
 _GROUP = 256  # pieces of work in one transaction at most
 _PATIENCE = 10_000  # milliseconds that the thread waits while another program writes
+_CUT_PATIENCE = 200  # milliseconds that all writers wait for a reader who keeps the log from being cut
 
 
 class Item:
@@ -39,24 +40,37 @@ class Outcome:
         self.error = error
 
 
-def commit(connection: sqlite3.Connection, group: Sequence[Item]) -> list[Outcome] | None:
-    """Does the group's work in one transaction, or one by one where any of it fails; None where the file is locked."""
+def commit(connection: sqlite3.Connection, group: Sequence[Item]) -> list[Outcome]:
+    """Does the group's work in one transaction, or one by one where any of it fails.
+
+    The outcomes are those of the group's first pieces: of all, unless another program locks the file.
+    """
     try:
         connection.execute("BEGIN IMMEDIATE")
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
-            return None
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # the low byte of every kind of busy
+            return []
         return [Outcome(item, error=error) for item in group]
     try:
         results = [item.work(connection) if item.work is not None else None for item in group]
         connection.execute("COMMIT")
-    except Exception as error:  # noqa: BLE001 - whatever a piece of work raises belongs to whoever awaits it
+    except BaseException as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        if len(group) == 1:
-            return [Outcome(group[0], error=error)]
-        return [outcome for item in group for outcome in commit(connection, [item]) or [Outcome(item, error=error)]]
+        if not isinstance(error, Exception):
+            raise
+        return [Outcome(group[0], error=error)] if len(group) == 1 else _one_by_one(connection, group)
     return [Outcome(item, result) for item, result in zip(group, results, strict=True)]
+
+
+def _one_by_one(connection: sqlite3.Connection, group: Sequence[Item]) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    for item in group:
+        one = commit(connection, [item])
+        if not one:
+            break
+        outcomes += one
+    return outcomes
 
 
 def settle(outcomes: Sequence[Outcome]) -> None:
@@ -118,14 +132,14 @@ class Writer:
         connection = self._connection
         connection.execute(f"PRAGMA busy_timeout = {_PATIENCE}")
         outcomes = commit(connection, group)
-        if outcomes is None:
-            locked = sqlite3.OperationalError(f"database is locked: another program wrote for {_PATIENCE / 1000:g} s")
-            outcomes = [Outcome(item, error=locked) for item in group]
+        locked = sqlite3.OperationalError(f"database is locked: another program wrote for {_PATIENCE / 1000:g} s")
+        outcomes += [Outcome(item, error=locked) for item in group[len(outcomes) :]]
         if any(item.work is None for item in group):
             self._cut()
         connection.execute("PRAGMA busy_timeout = 0")
         return outcomes
 
     def _cut(self) -> None:
+        self._connection.execute(f"PRAGMA busy_timeout = {_CUT_PATIENCE}")
         with suppress(sqlite3.Error):  # a busy or full disk: the log stays, the next time tries again
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,1 +1,0 @@
-"""Measures of answers and of what they stand on; pure, from what others found and said."""
