@@ -56,6 +56,7 @@ from loam.grounding.mirrors import Mirrors
 from loam.grounding.operations import operations as grounding_operations
 from loam.grounding.reader import Reader
 from loam.grounding.retrieve import Retrieval
+from loam.grounding.verify import Checkers
 from loam.planners.prices import PriceBook
 from loam.providers import anthropic, compatible, groq, openai, scripted, together
 from loam.providers.provider import ProviderKind, ProviderSettings
@@ -115,6 +116,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     prices: PriceBook
     index: Index
     retrieval: Retrieval
+    checkers: Checkers
     mirrors: Mirrors
     keyring: Keyring
     allowances: Allowances
@@ -200,7 +202,9 @@ def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
         "keys": keys,
         "ledger": lambda inner: Ledger(inner, parts.log, clock, settings.ledger, observe=parts.metrics.record),
         "cache": lambda inner: Cache(inner, store, clock, settings.cache, revision=revision),
-        "grounding": lambda inner: Ground(inner, parts.retrieval, settings.grounding, shelf=parts.index),
+        "grounding": lambda inner: Ground(
+            inner, parts.retrieval, settings.grounding, shelf=parts.index, checkers=parts.checkers
+        ),
         "route": lambda inner: Route(inner, parts.table, clock),
         "fallback": lambda inner: Fallback(
             inner,
@@ -231,13 +235,14 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         grounding = settings.grounding
         index = await Index.open(folder / "documents.db", grounding.search)
         stack.push_async_callback(index.close)
-        models: dict[str, Model] = {READER: Reader()}
+        models: dict[str, Model] = {}
         for name, provider in settings.providers.items():
             transport = HttpTransport(name, ca_file=provider.ca_file, max_connections=provider.max_connections)
             stack.push_async_callback(transport.close)
             models[name] = kind_of(name, provider).build(name, provider, transport, clock)
         bodies = Bodies(settings.ledger.largest_body)
         opened = open_encoder(grounding.encoder, folder, models)
+        models[READER] = Reader(opened.heads)
         mirrors = Mirrors(
             index, new_id=lambda: new_id("run", clock.now()), encoder=opened.encoder, settings=grounding.ingest
         )
@@ -250,6 +255,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
             prices=prices,
             index=index,
             retrieval=Retrieval(index, opened.encoder, opened.heads, grounding.search),
+            checkers=Checkers(opened.heads, opened.tokens),
             mirrors=mirrors,
             keyring=await Keyring.open(database, clock),
             allowances=await Allowances.open(database, clock),
@@ -337,8 +343,9 @@ async def _entries(parts: Parts) -> list[ModelEntry]:
         kind = "route" if name in parts.settings.routes else "model"
         entries.append(ModelEntry(name, kind, [str(target) for target in chain], *_per_million(parts, chain[0])))
     found = await parts.index.collections()
-    reader, nothing = [f"{READER}/reader"], dollars(0)
-    return entries + [ModelEntry(PREFIX + one.name, "collection", reader, nothing, nothing) for one in found]
+    answers = parts.table.resolve(parts.settings.grounding.model).chain
+    chain, price = [str(target) for target in answers], _per_million(parts, answers[0])
+    return entries + [ModelEntry(PREFIX + one.name, "collection", chain, *price) for one in found]
 
 
 def _per_million(parts: Parts, target: Target) -> tuple[str | None, str | None]:

@@ -5,19 +5,17 @@ from loam.core.calls import Principal
 from loam.core.errors import ModelFailure
 from loam.core.operations import Asked, Operation
 from loam.gateway.native import describe
-from loam.grounding.index import Index
+from loam.grounding.index import Collection, Index, StoredDocument
 from loam.grounding.ingest import IngestReport, IngestSettings
 from loam.grounding.operations import (
     Collections,
     Documents,
     Page,
-    Passages,
     Search,
     UploadedText,
     Uploads,
     operations,
 )
-from loam.grounding.store import Collection, StoredDocument
 
 pytestmark = pytest.mark.anyio
 

@@ -25,7 +25,8 @@ _MOST_IDS = 250  # as many as providers take in one enumeration
 _LONGEST_TITLE = 200
 _BREAKS = re.compile(r"[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
 _BRACKETS = {ord(one): "(" for one in "[［【〔〖⟦｢「"} | {ord(one): ")" for one in "]］】〕〗⟧｣」"}
-_NUMBERED = re.compile(r"[\[［【〔〖⟦]\s*\d[\d\s.,;．。]*[\]］】〕〗⟧]")
+_NUMBERED = re.compile(r"[\[［【〔〖⟦]\s*\d[\d\s.,;．。]*[\]］】〕〗⟧]?")
+_SPACES = re.compile(r"[^\S ]")
 _FENCES = re.compile(r"<+\s*/?\s*documents?\b|={3,}|`{3,}|-{5,}|#{3,}", re.IGNORECASE)
 
 _RULES = """\
@@ -93,6 +94,7 @@ def shown(text: str) -> str:
     text = _BREAKS.sub(" ⏎ ", text.strip())
     text = "".join(letter for letter in text if letter == "\t" or unicodedata.category(letter) not in _UNSEEN)
     text = _NUMBERED.sub(lambda match: match.group().translate(_BRACKETS), text)
+    text = _SPACES.sub(" ", text)
     return _FENCES.sub(lambda match: match.group().replace("<", "‹").replace("=", "﹦"), text)
 
 

@@ -26,9 +26,7 @@ _ADDRESSED = re.compile(
     r"|\b(?:respond|reply|answer) only with\b|<\|?/?(?:im_start|im_end|system|user|assistant|inst)\b",
     re.IGNORECASE | re.DOTALL,
 )
-_POINTS_BACK = re.compile(
-    r"\W*(?:it|its|they|their|them|this|these|that|those|he|she|such|both)\b", re.IGNORECASE
-)
+_POINTS_BACK = re.compile(r"\W*(?:it|its|they|their|them|this|these|that|those|he|she|such|both)\b", re.IGNORECASE)
 
 
 class Entry(Struct, frozen=True):

@@ -28,7 +28,9 @@ RULES = "words-1"
 
 _MOST_CITED = 4
 _TRIED = 4  # other lines that are tried where those that were cited do not do
-_HEAD_SUPPORTS, _HEAD_DENIES = 0.9, 0.8
+_NEARLY = 0.65  # share of a sentence's words from which a line speaks of the same
+_SHARED = 0.35  # of a sentence's words that a line must have to be tried
+_HEAD_SUPPORTS, _HEAD_DENIES = 0.8, 0.8
 _HEAD_LOOKS = 0.35  # share of a sentence's words below which no head is asked
 
 
@@ -125,30 +127,37 @@ class Verifier:
         return judged
 
     def _words(self, text: str, cited: Sequence[Entry]) -> tuple[Sequence[Entry], Weighed]:
-        """The fewest lines that do, of those cited or else of all; the best there are where none do."""
+        """The fewest lines that do, of those cited or else of all; the best there are where none do.
+
+        A line that says nearly the same and yet something else ends the search: others must not excuse it.
+        """
         tried: list[tuple[Sequence[Entry], Weighed]] = []
         for entries in self._trials(text, cited):
             weighed = weigh(text, [entry.line for entry in entries], self._sheet.rarity)
             if weighed.band == "supported":
                 return entries, weighed
             tried.append((entries, weighed))
+            if weighed.gated and weighed.signals["coverage"] >= _NEARLY:
+                return tried[-1]
         best = max(tried, key=lambda one: (one[1].score, -len(one[0])), default=None)
         return best if best is not None else ((), weigh(text, (), self._sheet.rarity))
 
     def _trials(self, text: str, cited: Sequence[Entry]) -> list[Sequence[Entry]]:
-        singles = [[entry] for entry in cited]
-        whole = [list(cited)] if len(cited) > 1 else []
         near = self._near(text)
+        singles = [[entry] for entry in cited]
         others = [[entry] for entry in near if entry not in cited]
+        wholes = [list(cited)] if len(cited) > 1 else []
         mixed = [[*cited, near[0]]] if cited and near and near[0] not in cited else []
-        return [*singles, *whole, *others, *mixed, *([near[:2]] if len(near) > 1 else [])]
+        return [*singles, *wholes, *others, *mixed, *([near[:2]] if len(near) > 1 else [])]
 
     def _near(self, text: str) -> list[Entry]:
-        """The lines that share most with the sentence."""
+        """The lines that share most with the sentence, at least as much as a weak one does."""
         said, rarity = set(telling(text)), self._sheet.rarity
-        shared = {id: sum(rarity.get(stem, 1.0) for stem in said & stems) for id, stems in self._sheet.stems.items()}
-        best = sorted(shared, key=lambda id: -shared[id])[:_TRIED]
-        return [entry for id in best if shared[id] and (entry := self._sheet.find(id)) is not None]
+        weight = {stem: rarity.get(stem, 1.0) for stem in said}
+        least = _SHARED * sum(weight.values())
+        shared = {id: sum(weight[stem] for stem in said & stems) for id, stems in self._sheet.stems.items()}
+        best = sorted((id for id in shared if shared[id] > least), key=lambda id: -shared[id])[:_TRIED]
+        return [entry for id in best if (entry := self._sheet.find(id)) is not None]
 
     async def _read(self, text: str, judged: _Judgement) -> _Judgement:
         """What the encoder and the trained head make of it; neither lifts a sentence on which a gate is shut."""
@@ -165,7 +174,7 @@ class Verifier:
         verdict = judged.verdict
         if support.contradicted >= _HEAD_DENIES:
             verdict = "weak" if verdict == "supported" else "contradicted"
-        elif support.supported >= _HEAD_SUPPORTS:
+        elif support.supported >= _HEAD_SUPPORTS and signals["order"]:  # it is blind to roles that were traded
             verdict = "supported" if verdict == "weak" else "weak" if verdict == "unsupported" else verdict
         return _Judgement(verdict, score, 2 if verdict != judged.verdict else 1, signals, judged.entries)
 

@@ -36,7 +36,7 @@ def test_the_installed_weights_are_the_pinned_ones(minilm: Weights) -> None:
 def test_a_changed_file_is_refused_by_name(minilm: Weights, tmp_path: Path) -> None:
     text = (minilm.folder / VOCABULARY).read_text("utf-8")
     (tmp_path / VOCABULARY).write_text(text.replace("hello", "hallo", 1), "utf-8")
-    with pytest.raises(EncoderError, match=r"vocab\.txt is not the one .* loam setup encoder"):
+    with pytest.raises(EncoderError, match=r"vocab\.txt is not the one .*`loam setup encoder`"):
         check(tmp_path, VOCABULARY)
 
 

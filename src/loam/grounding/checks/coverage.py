@@ -24,16 +24,23 @@ class Line(Struct, frozen=True):
     beside: str = ""
 
 
+class Stretch(Struct, frozen=True):
+    """The part `text` of a sentence that the line numbered `line` says."""
+
+    text: str
+    line: int
+
+
 class Covered(Struct, frozen=True):
     """`share` by weight, `pairs` of neighbours that one line has too; `absent` are the words that no line has.
 
-    `whole` says whether every stretch comes from one line.
+    `stretches` are the sentence, each part from one line; empty where it can't be divided so.
     """
 
     share: float
     pairs: float
     absent: tuple[str, ...]
-    whole: bool
+    stretches: tuple[Stretch, ...]
 
 
 Item = str | Value
@@ -58,8 +65,14 @@ class Known(Struct, frozen=True):
 def known(line: Line) -> Known:
     found = tokens(line.text)
     beside = frozenset(token.stem for token in tokens(line.beside))
-    there = (*values(line.text), *implied(line.text), *values(line.beside))
-    return Known(frozenset(token.stem for token in found), beside, there, len(items(line.text)))
+    return Known(frozenset(token.stem for token in found), beside, tuple(values_of(line)), len(items(line.text)))
+
+
+def values_of(line: Line) -> list[Value]:
+    """The values of a line; those of its headings too, where the line has none of their kind."""
+    own = values(line.text)
+    units = {value.unit for value in own}
+    return [*own, *implied(line.text), *(value for value in values(line.beside) if value.unit not in units)]
 
 
 class Placed(Struct, frozen=True):
@@ -91,7 +104,8 @@ def placed_items(text: str) -> list[Placed]:
 
 def covered(sentence: str, lines: Sequence[Line], rarity: Mapping[str, float]) -> Covered:
     """How far the lines say what the sentence says; `rarity` weighs a stem, 1 where it is not known."""
-    said, there = items(sentence), [known(line) for line in lines]
+    placed, there = placed_items(sentence), [known(line) for line in lines]
+    said = [one.item for one in placed]
     worth = [max((line.has(item) for line in there), default=0.0) for item in said]
     weight = [rarity.get(item, 1.0) if isinstance(item, str) else 1.0 for item in said]
     total = sum(weight)
@@ -101,20 +115,26 @@ def covered(sentence: str, lines: Sequence[Line], rarity: Mapping[str, float]) -
     pairs = together / len(neighbours) if neighbours else min(1.0, share)
     absent = tuple(_named(item) for item, value in zip(said, worth, strict=True) if not value)
     beside = sum(0 < value <= _BESIDE for value in worth)
-    return Covered(share, pairs, absent, not absent and beside <= _MOST_BESIDE * len(said) and _stretches(said, there))
+    divided = not absent and beside <= _MOST_BESIDE * len(said)
+    return Covered(share, pairs, absent, _stretches(sentence, placed, there) if divided else ())
 
 
-def _stretches(said: Sequence[Item], there: Sequence[Known]) -> bool:
-    """Whether the sentence is a row of stretches that one line each has, none of them a mere word or two."""
+def _stretches(sentence: str, placed: Sequence[Placed], there: Sequence[Known]) -> tuple[Stretch, ...]:
+    """The sentence as parts that one line each has, none of them a mere word or two; empty where that can't be."""
+    said = [one.item for one in placed]
+    found: list[Stretch] = []
     start = 0
     while start < len(said):
-        reach = {line: _reach(said, start, line) for line in there}
-        best = max(reach, key=lambda line: reach[line])
+        reach = [_reach(said, start, line) for line in there]
+        best = max(range(len(there)), key=lambda line: reach[line])
         end = reach[best]
-        if end - start < min(_STRETCH, best.length, len(said)) and not (end == len(said) and start == 0):
-            return False
+        if end - start < min(_STRETCH, there[best].length, len(said)):
+            return ()
+        left = placed[start].start if start else 0
+        right = placed[end].start if end < len(said) else len(sentence)
+        found.append(Stretch(sentence[left:right], best))
         start = end
-    return True
+    return tuple(found)
 
 
 def _reach(said: Sequence[Item], start: int, line: Known) -> int:

@@ -5,11 +5,12 @@ Invariant: a name that the evidence does not hold, in full or as its initials, i
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 from loam.grounding.terms import STOP_WORDS, stem, words
 
-_ADDRESS = re.compile(r"https?://\S+|\S+@[\w-]+\.[\w.-]+|\b[\w-]+(?:\.[\w-]+)+(?:/\S*)?|[#@/~][\w][\w/.-]+")
+_ADDRESS = re.compile(r"https?://\S+|\S+@[\w-]+\.[\w.-]+|\b[\w-]+(?:\.[\w-]+)+(?:/\S*)?|(?<![^\s(])[#@/~][\w][\w/.-]+")
 _WORD = re.compile(r"[^\W_]+(?:[-&'’][^\W_]+)*")
 _OPENS = re.compile(r"(?:^|[.!?:;•|>\n]|^\W*(?:yes|no|so|and|but|also)\W)[\s\"'“‘(\[*_-]*$", re.IGNORECASE)
 _TRAIL = ".,;:!?)]}>'\"’”*_"
@@ -33,7 +34,13 @@ def foreign(claim: str, evidence: str) -> list[str]:
     stems = frozenset(map(stem, known))
     folded = " ".join(words(evidence))
     initials = _initials(evidence)
-    return [name for name in names(claim) if not _known(name, known, stems, folded, initials)]
+    there, said = Counter(words(evidence)), Counter(words(claim))
+    return [
+        name
+        for name in names(claim)
+        if not _known(name, known, stems, folded, initials)
+        or any(0 < there[part] < said[part] for part in words(name))  # named once oftener than it is there
+    ]
 
 
 def _named(text: str, start: int, end: int) -> Iterator[str]:

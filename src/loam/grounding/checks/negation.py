@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from loam.grounding.checks.tokens import Token, tokens
+from loam.grounding.checks.tokens import Token, alike, tokens
 
 _HARD = re.compile(
-    r"\b(?:not only(?=.*\bbut\b)|(?:no|not) (?:later|more|less|fewer|sooner) than|no\. ?\d|no doubt|or not)\b"
+    r"\b(?:not only(?=.*\b(?:but|also)\b)|(?:no|not) (?:later|more|less|fewer|sooner) than|no\. ?\d|no doubt|or not)\b"
     r"|(?P<cue>\b(?:not|never|no|none|nobody|nothing|neither|nor|without|cannot|unable|nowhere|hardly|fails? to)\b"
     r"|n['’]t\b)",
     re.IGNORECASE,
@@ -78,7 +78,7 @@ def _unpaired(said: Sequence[Denial], there: Sequence[Denial]) -> _Paired:
 
 
 def _same_head(one: Denial, other: Denial) -> bool:
-    return bool(one.head) and one.head == other.head
+    return bool(one.head) and alike(one.head, frozenset((other.head,))) > 0
 
 
 def _same_clause(one: Denial, other: Denial) -> bool:
@@ -93,7 +93,7 @@ def _bare(one: Denial, other: Denial) -> bool:
 
 def _moved(one: Denial, other: Denial, spoken: frozenset[str], there: frozenset[str]) -> bool:
     """Whether a denial went from one word to another that both texts have."""
-    return one.head != other.head and one.head in there and other.head in spoken
+    return not _same_head(one, other) and one.head in there and other.head in spoken
 
 
 def _repeated(denial: Denial, spoken: frozenset[str]) -> bool:

@@ -4,6 +4,7 @@ Pure. Invariant: the words are those that `loam.grounding.terms` searches by, in
 """
 
 import re
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -41,13 +42,26 @@ class Token(Struct, frozen=True):
     telling: bool
 
 
-def tokens(text: str) -> list[Token]:
+@lru_cache(maxsize=256)  # every check of one sentence asks for the same few texts
+def tokens(text: str) -> tuple[Token, ...]:
     """Every word of a text."""
-    return [
-        Token(run.group(), stem(word), run.start(), run.end(), word not in STOP_WORDS and stem(word) not in _LIGHT)
+    return tuple(
+        Token(run.group(), known.stem, run.start(), run.end(), known.telling)
         for run in _RUN.finditer(text)
-        for word in words(run.group())
-    ]
+        for known in _words(run.group())
+    )
+
+
+class _Word(Struct, frozen=True):
+    stem: str
+    telling: bool
+
+
+@lru_cache(maxsize=8192)
+def _words(run: str) -> tuple[_Word, ...]:
+    """The words that a run of letters is: several where a script puts no space between them."""
+    found = ((word, stem(word)) for word in words(run))
+    return tuple(_Word(cut, word not in STOP_WORDS and cut not in _LIGHT) for word, cut in found)
 
 
 def telling(text: str) -> list[str]:

@@ -10,10 +10,10 @@ from typing import Literal
 from msgspec import Struct
 
 from loam.grounding.checks.binding import shuffled, swapped
-from loam.grounding.checks.coverage import Line, covered, items
+from loam.grounding.checks.coverage import Line, covered, items, values_of
 from loam.grounding.checks.names import foreign
 from loam.grounding.checks.negation import conflict
-from loam.grounding.checks.numbers import implied, missing, values
+from loam.grounding.checks.numbers import missing, values
 from loam.grounding.checks.qualifiers import turned, widened
 
 _WEAK = 0.6  # below this share of its words a sentence is not even worth a second look
@@ -39,32 +39,46 @@ _GATES = ("numbers", "names", "denial", "sides", "places")
 
 
 def weigh(sentence: str, lines: Sequence[Line], rarity: Mapping[str, float]) -> Weighed:
-    """How far the lines support the sentence. `rarity` says how telling a stem is, 1 where it does not know."""
-    texts = [line.text for line in lines]
-    whole = "\n".join(texts)
-    around = "\n".join((whole, *(line.beside for line in lines)))
-    there = [*values(around), *implied(whole)]
+    """How far the lines support the sentence. `rarity` says how telling a stem is, 1 where it does not know.
+
+    A sentence that rests on several lines is checked part by part, each against its own line.
+    """
     found = covered(sentence, lines, rarity)
-    signals = {
-        "numbers": float(not missing(values(sentence), there)),
-        "names": float(not foreign(sentence, around)),
-        "denial": float(not conflict(sentence, whole)),
-        "sides": float(not turned(sentence, whole)),
-        "places": float(not swapped(sentence, texts)),
+    parts = [_gates(stretch.text, [lines[stretch.line]]) for stretch in found.stretches] or [_gates(sentence, lines)]
+    around = "\n".join(f"{line.text}\n{line.beside}" for line in lines)
+    texts = [line.text for line in lines]
+    whole = bool(found.stretches) and not widened(sentence, around)
+    signals = {name: min(part[name] for part in parts) for name in _GATES} | {
         "coverage": round(found.share, 3),
         "pairs": round(found.pairs, 3),
-        "whole": float(found.whole and not widened(sentence, around) and not shuffled(sentence, texts)),
+        "order": float(not shuffled(sentence, texts)),
+        "whole": float(whole),
     }
     return _judged(sentence, signals)
 
 
+def _gates(part: str, lines: Sequence[Line]) -> dict[str, float]:
+    """1 for each check that a part of a sentence passes, 0 for each that it fails."""
+    texts = [line.text for line in lines]
+    said = "\n".join(texts)
+    around = "\n".join((said, *(line.beside for line in lines)))
+    passed = (
+        not missing(values(part), [value for line in lines for value in values_of(line)]),
+        not foreign(part, around),
+        not conflict(part, said),
+        not turned(part, said),
+        not swapped(part, texts),
+    )
+    return dict(zip(_GATES, map(float, passed), strict=True))
+
+
 def _judged(sentence: str, signals: dict[str, float]) -> Weighed:
     closed = sum(not signals[name] for name in _GATES)
-    likeness = 0.6 * signals["coverage"] + 0.25 * signals["pairs"] + 0.15 * signals["whole"]
+    likeness = 0.6 * signals["coverage"] + 0.25 * signals["pairs"] + 0.15 * min(signals["whole"], signals["order"])
     score = round(likeness * _GATED**closed, 3)
     if not signals["denial"] or not signals["sides"]:
         return Weighed("contradicted" if signals["coverage"] >= _WEAK else "unsupported", score, signals)
     if closed or signals["coverage"] < _WEAK:
         return Weighed("unsupported", score, signals)
-    supported = signals["whole"] and len(items(sentence)) > 0
+    supported = signals["whole"] and signals["order"] and len(items(sentence)) > 0
     return Weighed("supported" if supported else "weak", score, signals)

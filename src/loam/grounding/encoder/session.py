@@ -32,7 +32,7 @@ class OnnxForward:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Session = _runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - its errors have no base but this one
+        except Exception as error:  # its errors have no base but this one
             raise EncoderError(f"ONNX Runtime cannot open {file}: {error}; delete it, it is made anew") from error
 
     def run(self, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str]) -> list[NDArray[np.float32]]:

@@ -47,8 +47,8 @@ async def _nearest(
     cursor = await connection.execute(
         sql.SQL(
             """SELECT id, fold, -distance FROM (
-                   SELECT id, fold, vector <#> %s::halfvec AS distance
-                     FROM {} JOIN passages ON id = passage JOIN documents ON number = document
+                   SELECT passages.id, fold, vector <#> %s::halfvec AS distance
+                     FROM {} JOIN passages ON passages.id = passage JOIN documents ON number = document
                     WHERE true {} ORDER BY distance LIMIT %s) AS found
                 ORDER BY distance, id"""
         ).format(vectors_of(collection), sql.SQL(within.sql)),

@@ -91,11 +91,11 @@ async def _ranked(
     within = await condition(connection, collection, scope)
     cursor = await connection.execute(
         sql.SQL(
-            """SELECT id, fold, (
+            """SELECT passages.id, fold, (
                       SELECT sum(rarity * ts_rank(%s::real[], words, term, %s))
                         FROM unnest(%s::text[]::tsquery[], %s::float8[]) AS asked (term, rarity)) AS score
-                 FROM {} JOIN passages ON id = passage JOIN documents ON number = document
-                WHERE words @@ %s::tsquery {} ORDER BY score DESC, id LIMIT %s"""
+                 FROM {} JOIN passages ON passages.id = passage JOIN documents ON number = document
+                WHERE words @@ %s::tsquery {} ORDER BY score DESC, passages.id LIMIT %s"""
         ).format(words_of(collection), sql.SQL(within.sql)),
         (
             *(_WEIGHTS, _BY_LENGTH, list(terms), list(rarity)),
