@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
+from msgspec import structs
+
 from loam.core.calls import Answer, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage
 from loam.core.errors import ModelFailure
 from loam.core.messages import Family, Part, Text, Thinking, ToolCall
@@ -180,6 +182,17 @@ async def collect(stream: AsyncGenerator[Delta, None]) -> Answer:
         async for delta in deltas:
             collector.add(delta)
     return collector.answer()
+
+
+def as_one(deltas: list[Delta]) -> list[Delta]:
+    """Head, content and usage of a plain answer in one delta, since each costs its way through every stage."""
+    content = [delta for delta in deltas if delta.has_content or delta.extra]
+    if len(content) != 1 or len(deltas) > 3:
+        return deltas
+    head, usage = content[0].head, content[0].usage
+    for delta in deltas:
+        head, usage = delta.head or head, delta.usage or usage
+    return [structs.replace(content[0], head=head, usage=usage)]
 
 
 async def refused(error: ModelFailure) -> AsyncGenerator[Delta, None]:

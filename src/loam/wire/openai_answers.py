@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
+from loam.core.answers import as_one
 from loam.core.calls import Delta, Finish, Head, ToolDelta
 from loam.core.errors import Kind, ModelFailure, fail
 from loam.wire.openai_errors import error_inside
@@ -113,7 +114,7 @@ class AnswerDecoder:
         deltas = self._read(body)
         if not self._seen:
             raise self._malformed("its answer holds no choices")
-        return deltas
+        return as_one(deltas)
 
     def event(self, data: bytes) -> list[Delta]:
         if data == b"[DONE]":
