@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import structs
 
-from loam.core.calls import Answer, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage
+from loam.core.calls import Answer, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage, Words
 from loam.core.errors import ModelFailure
 from loam.core.messages import Family, Part, Text, Thinking, ToolCall
 
@@ -30,6 +30,9 @@ class Collector:
         self._head = Head()
 
     def add(self, delta: Delta) -> None:
+        if type(delta) is Words and (growing := self._choices.get(delta.choice)) is not None:
+            growing.say(delta.text)
+            return
         if delta.head is not None:
             self._head = delta.head
         if delta.usage is not None:
@@ -68,7 +71,7 @@ class _Growing:
 
     def add(self, delta: Delta) -> None:
         if delta.text:
-            self._add_text(delta.text)
+            self.say(delta.text)
         if delta.thinking or delta.signature or delta.redacted:
             self._add_thought(delta)
         if delta.tool is not None:
@@ -85,8 +88,8 @@ class _Growing:
             self._extra = _merged(self._extra or {}, delta.extra)
             self._family = delta.family
 
-    def _add_text(self, text: str) -> None:
-        self.length += len(text.encode("utf-8", "replace"))
+    def say(self, text: str) -> None:
+        self.length += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         last = self._parts[-1] if self._parts else None
         if isinstance(last, list):
             last.append(text)
