@@ -4,6 +4,7 @@ Invariant: the data folder's lock is held from before the first request until af
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -61,6 +62,9 @@ def serve(settings: Settings, on_ready: Callable[[Running], None]) -> None:
             # The server takes these over while it serves and raises them again when it is done; by then the house must
             # still be closed in peace, so what they find here does nothing worse than to repeat the wish to exit.
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        # What is there now stays for good. Looking through all of it for garbage stops every stream for 25 ms.
+        gc.collect()
+        gc.freeze()
         on_ready(gateway)
 
     uvloop.run(_run(settings, ready))
