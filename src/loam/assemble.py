@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 from loam import __version__
 from loam.config import Settings, load
 from loam.core.calls import Call, Principal, Target, Usage
-from loam.core.clock import Clock, SystemClock
+from loam.core.clock import Clock, SystemClock, new_id
 from loam.core.errors import SettingsError
 from loam.core.money import dollars
 from loam.core.operations import Operation
@@ -49,11 +49,14 @@ from loam.gateway.operations import ModelEntry, call_operations, key_operations,
 from loam.gateway.retention import Retention
 from loam.gateway.retry import Retry
 from loam.gateway.route import Route, RouteTable
-from loam.grounding import index as grounding_index
+from loam.grounding.encoder.settings import open_encoder
 from loam.grounding.ground import PREFIX, Ground, collection_of
 from loam.grounding.index import Index
+from loam.grounding.mirrors import Mirrors
 from loam.grounding.operations import operations as grounding_operations
 from loam.grounding.reader import Reader
+from loam.grounding.retrieve import Retrieval
+from loam.grounding.verify import Checkers
 from loam.planners.prices import PriceBook
 from loam.providers import anthropic, compatible, groq, openai, scripted, together
 from loam.providers.provider import ProviderKind, ProviderSettings
@@ -112,6 +115,9 @@ class Parts(Struct, frozen=True, kw_only=True):
     table: RouteTable
     prices: PriceBook
     index: Index
+    retrieval: Retrieval
+    checkers: Checkers
+    mirrors: Mirrors
     keyring: Keyring
     allowances: Allowances
     log: CallLog
@@ -186,7 +192,7 @@ def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
 
     async def revision(call: Call) -> str:
         collection = collection_of(call)
-        return await parts.index.revision(collection) if collection else ""
+        return await parts.index.revision(collection, principal=call.principal) if collection else ""
 
     store = MemoryStore(settings.cache.max_bytes)
     fallback = settings.fallback
@@ -196,7 +202,9 @@ def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
         "keys": keys,
         "ledger": lambda inner: Ledger(inner, parts.log, clock, settings.ledger, observe=parts.metrics.record),
         "cache": lambda inner: Cache(inner, store, clock, settings.cache, revision=revision),
-        "grounding": lambda inner: Ground(inner, parts.index, settings.grounding),
+        "grounding": lambda inner: Ground(
+            inner, parts.retrieval, settings.grounding, shelf=parts.index, checkers=parts.checkers
+        ),
         "route": lambda inner: Route(inner, parts.table, clock),
         "fallback": lambda inner: Fallback(
             inner,
@@ -224,21 +232,31 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         folder = stack.enter_context(DataFolder(Path(settings.data))).path
         database = await Database.open(folder / "loam.db", MIGRATIONS, durability=settings.durability)
         stack.push_async_callback(database.close)
-        documents = await Database.open(folder / "documents.db", grounding_index.MIGRATIONS)
-        stack.push_async_callback(documents.close)
-        models: dict[str, Model] = {READER: Reader()}
+        grounding = settings.grounding
+        index = await Index.open(folder / "documents.db", grounding.search)
+        stack.push_async_callback(index.close)
+        models: dict[str, Model] = {}
         for name, provider in settings.providers.items():
             transport = HttpTransport(name, ca_file=provider.ca_file, max_connections=provider.max_connections)
             stack.push_async_callback(transport.close)
             models[name] = kind_of(name, provider).build(name, provider, transport, clock)
         bodies = Bodies(settings.ledger.largest_body)
+        opened = open_encoder(grounding.encoder, folder, models)
+        models[READER] = Reader(opened.heads)
+        mirrors = Mirrors(
+            index, new_id=lambda: new_id("run", clock.now()), encoder=opened.encoder, settings=grounding.ingest
+        )
+        stack.push_async_callback(mirrors.close)
         parts = Parts(
             settings=settings,
             clock=clock,
             models=models,
             table=table,
             prices=prices,
-            index=Index(documents),
+            index=index,
+            retrieval=Retrieval(index, opened.encoder, opened.heads, grounding.search),
+            checkers=Checkers(opened.heads, opened.tokens),
+            mirrors=mirrors,
             keyring=await Keyring.open(database, clock),
             allowances=await Allowances.open(database, clock),
             log=CallLog(database, bodies),
@@ -274,7 +292,7 @@ def operations_of(parts: Parts) -> tuple[Operation, ...]:
         *key_operations(parts.keyring),
         *budget_operations(parts.allowances),
         *call_operations(parts.history, parts.feedback, parts.clock),
-        *grounding_operations(parts.index, parts.settings.grounding.ingest),
+        *grounding_operations(parts.index, parts.retrieval, parts.mirrors),
     )
 
 
@@ -325,8 +343,9 @@ async def _entries(parts: Parts) -> list[ModelEntry]:
         kind = "route" if name in parts.settings.routes else "model"
         entries.append(ModelEntry(name, kind, [str(target) for target in chain], *_per_million(parts, chain[0])))
     found = await parts.index.collections()
-    reader, nothing = [f"{READER}/reader"], dollars(0)
-    return entries + [ModelEntry(PREFIX + one.name, "collection", reader, nothing, nothing) for one in found]
+    answers = parts.table.resolve(parts.settings.grounding.model).chain
+    chain, price = [str(target) for target in answers], _per_million(parts, answers[0])
+    return entries + [ModelEntry(PREFIX + one.name, "collection", chain, *price) for one in found]
 
 
 def _per_million(parts: Parts, target: Target) -> tuple[str | None, str | None]:

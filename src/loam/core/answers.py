@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
-from loam.core.calls import Answer, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage
+from loam.core.calls import Answer, Choice, Citation, Delta, Finish, Head, SentenceCheck, ToolDelta, Usage
 from loam.core.errors import ModelFailure
 from loam.core.messages import Family, Part, Text, Thinking, ToolCall
 
@@ -33,7 +33,7 @@ class Collector:
         if delta.usage is not None:
             self.usage = delta.usage
         growing = self._choices.get(delta.choice)
-        if growing is None and (delta.has_content or delta.extra):
+        if growing is None and (delta.has_content or delta.checks or delta.extra):
             growing = self._choices[delta.choice] = _Growing()
         if growing is not None:
             growing.add(delta)
@@ -57,6 +57,7 @@ class _Growing:
         self._refusal = ""
         self._logprobs: list[dict[str, Any]] | None = None
         self._citations: tuple[Citation, ...] = ()
+        self._checks: tuple[SentenceCheck, ...] = ()
         self._embedding: list[float] | str | None = None
         self._finish: Finish | None = None
         self._stop_sequence: str | None = None
@@ -77,6 +78,7 @@ class _Growing:
         if delta.embedding is not None:
             self._embedding = delta.embedding
         self._citations += delta.citations
+        self._checks += delta.checks
         self._finish = delta.finish or self._finish
         self._stop_sequence = delta.stop_sequence or self._stop_sequence
         if delta.extra:
@@ -119,6 +121,7 @@ class _Growing:
             self._embedding,
             self._extra,
             self._family,
+            self._checks,
         )
 
 
@@ -207,6 +210,7 @@ def deltas_of(answer: Answer) -> Iterable[Delta]:
             refusal=choice.refusal,
             logprobs=choice.logprobs,
             citations=choice.citations,
+            checks=choice.checks,
             embedding=choice.embedding,
             finish=choice.finish,
             stop_sequence=choice.stop_sequence,
