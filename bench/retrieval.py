@@ -28,9 +28,10 @@ from bench.retrieval_peers import Chroma, LlamaIndex, Waiting, hit
 from loam.core.ports import SearchOptions
 from loam.evaluation.ranking import RankingScores, summary
 from loam.grounding.encoder.encoder import LocalEncoder
-from loam.grounding.encoder.passes import Source, Worker
+from loam.grounding.encoder.passes import Source
 from loam.grounding.encoder.port import Encoder, Heads
 from loam.grounding.encoder.weights import find_minilm
+from loam.grounding.encoder.worker import Worker
 from loam.grounding.index import Index
 from loam.grounding.ingest import ingest_folder
 from loam.grounding.retrieve import Retrieval

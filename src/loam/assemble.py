@@ -99,11 +99,12 @@ MIGRATIONS = (
 
 
 class House(Struct, frozen=True):
-    """An open gateway. `admin_key` is set only by the first start in a data folder."""
+    """An open gateway. `admin_key` is set only by the first start in a data folder; `notes` say what it lacks."""
 
     app: Gateway
     operations: tuple[Operation, ...]
     admin_key: str
+    notes: tuple[str, ...] = ()
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -125,6 +126,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     feedback: Feedback
     metrics: Metrics
     database: Database
+    notes: tuple[str, ...]
 
 
 def configured(environment: Mapping[str, str], *, file: Path | None = None) -> Settings:
@@ -242,6 +244,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
             models[name] = kind_of(name, provider).build(name, provider, transport, clock)
         bodies = Bodies(settings.ledger.largest_body)
         opened = open_encoder(grounding.encoder, folder, models)
+        stack.callback(opened.close)
         models[READER] = Reader(opened.heads)
         mirrors = Mirrors(
             index, new_id=lambda: new_id("run", clock.now()), encoder=opened.encoder, settings=grounding.ingest
@@ -264,6 +267,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
             feedback=Feedback(database),
             metrics=Metrics(),
             database=database,
+            notes=(opened.notice,) if opened.notice else (),
         )
         stack.push_async_callback(parts.keyring.close)
         await parts.log.mark_lost()
@@ -271,7 +275,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         stack.push_async_callback(_stop, sweeping)
         admin_key = await _first_key(parts.keyring, folder)
         operations = operations_of(parts)
-        yield House(app_of(parts, operations), operations, admin_key)
+        yield House(app_of(parts, operations), operations, admin_key, parts.notes)
 
 
 def operations_of(parts: Parts) -> tuple[Operation, ...]:
@@ -288,7 +292,7 @@ def operations_of(parts: Parts) -> tuple[Operation, ...]:
         return ""
 
     return (
-        *state_operations(metrics=parts.metrics, models=listed, check=problem, version=__version__),
+        *state_operations(metrics=parts.metrics, models=listed, check=problem, version=__version__, notes=parts.notes),
         *key_operations(parts.keyring),
         *budget_operations(parts.allowances),
         *call_operations(parts.history, parts.feedback, parts.clock),

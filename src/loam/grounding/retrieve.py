@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from loam.core.calls import Passage, Principal
-from loam.core.errors import refuse
+from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import AS_USUAL, NOBODY, Found, SearchMode, SearchOptions
 from loam.grounding.fusion import diverse, fused, joined
 from loam.grounding.search_settings import SEARCH, SearchSettings
@@ -113,8 +113,10 @@ class Retrieval:
             return _Ranked(list(near.hits), mode, [near.note] if near.note else [], {near.stamp})
         worded, near = await asyncio.gather(
             self._store.find_words(collection, question, scope=scope, limit=depth),
-            self._near(self._encoder, collection, question, scope=scope, depth=depth),
+            self._near_if_possible(self._encoder, collection, question, scope=scope, depth=depth),
         )
+        if isinstance(near, str):
+            return _Ranked(list(worded.hits), "lexical", [near], {worded.stamp})
         notes = [near.note] if near.note else []
         stamps = {worded.stamp, near.stamp}
         if not near.hits:
@@ -123,6 +125,16 @@ class Retrieval:
 
     async def _near(self, encoder: "Encoder", collection: str, question: str, *, scope: Scope, depth: int) -> Hits:
         vectors = await encoder.embed([question])
+        return await self._store.find_near(collection, vectors[0], encoder=encoder.id, scope=scope, limit=depth)
+
+    async def _near_if_possible(
+        self, encoder: "Encoder", collection: str, question: str, *, scope: Scope, depth: int
+    ) -> Hits | str:
+        """What lies near, or why nothing can be compared but words: the encoder may be a provider that fails."""
+        try:
+            vectors = await encoder.embed([question])
+        except ModelFailure as error:
+            return f"only words are compared, for the encoder failed: {error.failure.message}"
         return await self._store.find_near(collection, vectors[0], encoder=encoder.id, scope=scope, limit=depth)
 
     async def _reread(self, collection: str, question: str, ranked: _Ranked, *, scope: Scope, most: int) -> list[Hit]:

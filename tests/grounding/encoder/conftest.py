@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from loam.core.errors import EncoderError
-from loam.grounding.encoder.passes import Worker
 from loam.grounding.encoder.weights import Weights, find_minilm
+from loam.grounding.encoder.worker import Worker
 from tests.grounding.encoder import made
 
 WORDS = ("the", "a", "cat", "##s", "dog", "sat", "on", "mat", "where", "is", "it", "?", ".")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loam.grounding.encoder.adapter import FORMAT
+from loam.grounding.encoder.header import FORMAT
 
 QUESTION = "Where does the committee that chose the name Loam meet in winter?"
 PASSAGES = (

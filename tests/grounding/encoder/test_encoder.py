@@ -11,9 +11,10 @@ import pytest
 from loam.core.errors import ModelFailure
 from loam.grounding.encoder import onnx_graph, passes
 from loam.grounding.encoder.encoder import LocalEncoder
-from loam.grounding.encoder.passes import Source, Worker, batches
+from loam.grounding.encoder.passes import Source, batches
 from loam.grounding.encoder.settings import Backend
 from loam.grounding.encoder.weights import PINNED, TENSORS, Weights, read_folder
+from loam.grounding.encoder.worker import Worker
 
 pytestmark = pytest.mark.anyio
 

@@ -10,11 +10,8 @@ import numpy as np
 from msgspec import Struct, json
 from numpy.typing import NDArray
 
-from loam.core.errors import EncoderError
-from loam.grounding.encoder import safetensors
+from loam.grounding.encoder import header, safetensors
 from loam.grounding.encoder.weights import Weights, sha256
-
-FORMAT = "loam-heads-1"
 
 
 class Adapter(Struct, frozen=True):
@@ -28,11 +25,8 @@ class Adapter(Struct, frozen=True):
 
 def read(file: Path, weights: Weights) -> Adapter:
     """Raises EncoderError where the file is damaged, of another format, or made for another encoder; and OSError."""
+    header.heads(file, weights)
     tensors = safetensors.read(file)
-    if tensors.metadata.get("format") != FORMAT:
-        raise EncoderError(f"{file} is no file of heads in the format {FORMAT}")
-    if tensors.metadata.get("base") != weights.sha256:
-        raise EncoderError(f"the heads in {file} were trained on another encoder than {weights.name}")
     card = json.decode(tensors.metadata.get("card", "{}"), type=dict[str, Any])
     return Adapter(file.stem, sha256(file), tensors.arrays, card)
 

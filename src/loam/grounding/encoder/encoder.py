@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from loam.core.errors import EncoderError
 from loam.grounding.encoder import weights
-from loam.grounding.encoder.passes import Passes, Source, Worker
+from loam.grounding.encoder.passes import Passes, Source
 from loam.grounding.encoder.port import States
 from loam.grounding.encoder.weights import PINNED, TENSORS, VOCABULARY, Weights
 from loam.grounding.encoder.wordpiece import Pieces, WordPiece
+from loam.grounding.encoder.worker import Worker
 
 _WINDOW = 256
 """Texts that are cut and sorted together; between two windows other callers get their turn."""
@@ -63,7 +64,7 @@ class LocalEncoder:
 
     @property
     def id(self) -> str:
-        return f"{self._source.weights.name}/{self._source.backend}/{self._source.weights.hash12}"
+        return self._source.weights.id(self._source.backend)
 
     @property
     def size(self) -> int:

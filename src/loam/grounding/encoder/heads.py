@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from loam.core.errors import EncoderError
 from loam.grounding.encoder.adapter import Adapter
 from loam.grounding.encoder.encoder import Words
-from loam.grounding.encoder.passes import Passes, Source, Worker
+from loam.grounding.encoder.passes import Passes, Source
 from loam.grounding.encoder.port import Reading, Support
 from loam.grounding.encoder.wordpiece import Pair
+from loam.grounding.encoder.worker import Worker
 
 MOST, MOST_FIRST, LONGEST_SPAN = 384, 96, 40
 _WINDOW = 128

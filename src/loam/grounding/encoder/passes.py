@@ -5,29 +5,26 @@ opened by the first batch: an idle gateway holds no weights.
 Invariant: one batch runs at a time, and between two batches of a long call others get their turn.
 """
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from loam.core.errors import EncoderError, refuse
+from loam.core.errors import EncoderError
 from loam.grounding.encoder import onnx_graph, safetensors, weights
 from loam.grounding.encoder.adapter import Adapter, merged
 from loam.grounding.encoder.forward import NumpyForward
 from loam.grounding.encoder.settings import Backend
 from loam.grounding.encoder.weights import PINNED, TENSORS, Weights
+from loam.grounding.encoder.worker import Worker
 
 BATCH = 2048
 """Padded pieces in a batch: eight full texts. More are no faster, and a query waits for the batch before it."""
-
-T = TypeVar("T")
 
 
 class Input(Protocol):
@@ -48,24 +45,6 @@ class Batch(Struct, frozen=True):
 
     places: list[int]
     outputs: list[NDArray[np.float32]]
-
-
-class Worker:
-    """One thread, which several encoders and heads may share, so that together they never take more cores than one."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "loam-encoder")
-
-    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Runs it there. Raises what it raises; weights that cannot be used as ModelFailure (unavailable)."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
-        except EncoderError as error:
-            raise refuse("unavailable", f"the encoder cannot run: {error}") from error
-
-    def close(self) -> None:
-        """Lets the thread end after what it does now."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
 
 class Source(Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ Knows no numpy, so that Loam starts without it. Invariant: whoever is left witho
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,16 +46,22 @@ class EncoderSettings(Struct, frozen=True, forbid_unknown_fields=True):
         return self.threads or min(4, _cores())
 
 
+def _nothing() -> None:
+    """There is no thread."""
+
+
 class Opened(Struct, frozen=True):
     """What there is to ground with. `notice` says what is missing, and what to do about it; empty when nothing is.
 
-    `encoder` makes the vectors of collections, `tokens` shows word pieces for alignment, `heads` judge pairs of texts.
+    `encoder` makes the vectors of collections, `tokens` shows word pieces for alignment, `heads` judge pairs of texts;
+    each is made when it is first asked. `close` lets go of the thread that they run on.
     """
 
     encoder: Encoder | None = None
     tokens: TokenEncoder | None = None
     heads: Heads | None = None
     notice: str = ""
+    close: Callable[[], None] = _nothing
 
 
 def open_encoder(settings: EncoderSettings, data: Path, models: Mapping[str, Model] | None = None) -> Opened:

@@ -62,9 +62,9 @@ class Weights(Struct, frozen=True):
     sha256: str
     shape: Shape = Shape()
 
-    @property
-    def hash12(self) -> str:
-        return self.sha256[:12]
+    def id(self, backend: str) -> str:
+        """What vectors of these weights are stored under."""
+        return f"{self.name}/{backend}/{self.sha256[:12]}"
 
 
 def home(data: Path) -> Path:
