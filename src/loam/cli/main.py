@@ -18,6 +18,7 @@ COMMANDS = {
     "budgets": "Limit what a key, a user or a team may spend.",
     "calls": "List, show and follow the calls on record.",
     "models": "List the models this gateway answers for, with prices.",
+    "setup": "Fetch what Loam does not bring along: the encoder's weights.",
     "config": "Check the settings, or show what they come to.",
     "doctor": "Look for what is wrong with this installation.",
     "faulty-upstream": "Run a provider that fails on purpose, for tests.",

@@ -31,6 +31,7 @@ def command(question: str, collection: str, as_json: bool, **options: str | int 
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    show(found["passages"], ("score", "title", "section", "text"), as_json=False, empty="Nothing matches.")
+    rows = [{**passage, "score": f"{passage['score']:.3f}"} for passage in found["passages"]]
+    show(rows, ("score", "title", "section", "text"), as_json=False, empty="Nothing matches.")
     for note in found["notes"]:
         click.secho(note, dim=True, err=True)

@@ -75,7 +75,6 @@ class Site:
             except DocumentError as error:
                 if len(addresses) == 1:
                     raise
-                problems.append(str(error))
                 files[_name(address, "")] = ListedFile(_name(address, ""), unreadable=str(error))
                 continue
             name = _name(address, page.type)

@@ -141,5 +141,6 @@ def _grounding_of(checks: Sequence[SentenceCheck]) -> str:
 
 
 def _told(check: SentenceCheck) -> SentenceCheck:
-    """The check as the client may see it: what was held back stays so, and the quotes are among the citations."""
-    return structs.replace(check, text=check.text if check.released else "", evidence=())
+    """The check as the client may see it: what was held back stays so, and quotes that support are citations."""
+    flagged = check.released and check.verdict in ("unsupported", "contradicted")
+    return structs.replace(check, text=check.text if check.released else "", evidence=check.evidence if flagged else ())

@@ -124,7 +124,8 @@ class Answering:
         return [await self._judged(structs.replace(claim, whole=claim.whole or meant)) for claim in claims.end()]
 
     async def _judged(self, claim: Claim) -> Judged:
-        return Judged(claim, await self._verifier.check(claim))
+        looked = self._verifier.pointed if self._mode == "off" else self._verifier.check
+        return Judged(claim, await looked(claim))
 
     async def _next(self, judged: Judged) -> Sequence[Delta]:
         """The sentence leaves now, unless one before it waits to be mended."""

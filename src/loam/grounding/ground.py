@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, structs
 
 from loam.core.calls import Call, Delta
 from loam.core.errors import ModelFailure, refuse
-from loam.core.ports import Model, Retriever
+from loam.core.ports import Model, Retriever, SearchOptions
 from loam.grounding.answering import Answering
 from loam.grounding.aside import Asides
 from loam.grounding.asking import Expansion, Rewriting, alone, last_question, merged, questions
@@ -64,6 +64,10 @@ class GroundSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = "off"
     questions: Annotated[int, Meta(ge=1, le=8, description="How many wordings or parts at most.")] = 3
     passages: Annotated[int, Meta(ge=1, le=50, description="How many passages are looked up for a question.")] = 8
+    rerank: Annotated[
+        int,
+        Meta(ge=0, le=100, description="How many of the passages that search proposes the trained heads read again."),
+    ] = 16
     encoder: EncoderSettings = EncoderSettings()
     search: SearchSettings = SearchSettings()
     ingest: IngestSettings = IngestSettings()
@@ -125,8 +129,10 @@ class Ground:
         writer = "" if call.model == NAME or call.task == "count" else call.model
         question = await alone(call, settings.rewriting, asides, writer)
         asked = await questions(question, settings.expansion, asides, writer, most=settings.questions)
+        options = SearchOptions(rerank=settings.rerank if self._checkers.heads is not None else 0)
         found = [
-            await self._retriever.look(collection, one, settings.passages, principal=call.principal) for one in asked
+            await self._retriever.look(collection, one, settings.passages, principal=call.principal, options=options)
+            for one in asked
         ]
         for note in (note for one in found for note in one.notes):
             call.trace.warn(note)

@@ -185,8 +185,10 @@ class Run:
 
     def stays(self, name: str, why: str) -> None:
         """A file that cannot be read now is left as the collection has it."""
-        self.errors.append(FileError(name, f"{name}: cannot be read ({why}); it stays as it was"))
-        self._kept.add(name)
+        held = name in self._known
+        self.errors.append(FileError(name, f"{name}: cannot be read ({why}){'; it stays as it was' * held}"))
+        if held:
+            self._kept.add(name)
 
     def welcomes(self, name: str) -> bool:
         """Whether a name can be taken; why not is told."""

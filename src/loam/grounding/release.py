@@ -58,9 +58,10 @@ class Release:
         end = start + len(claim.text)
         text = f"{lead}{claim.shown}{flag}"
         self._length += len(text)
-        citations = tuple(_placed(citation, start, end) for citation in check.evidence)
+        stands = self._mode == "off" or check.verdict in ("supported", "weak")  # a flagged sentence cites nothing
+        citations = tuple(_placed(citation, start, end) for citation in check.evidence) if stands else ()
         checks = () if self._mode == "off" else (structs.replace(check, released=True, start=start, end=end),)
-        return Delta(text=text, citations=citations if check.verdict != "free" else (), checks=checks)
+        return Delta(text=text, citations=citations, checks=checks)
 
 
 def _placed(citation: Citation, start: int, end: int) -> Citation:

@@ -104,6 +104,13 @@ class Verifier:
             evidence=tuple(kept),
         )
 
+    async def pointed(self, claim: Claim) -> SentenceCheck:
+        """No verdict: the lines that the sentence names, as far as they were offered and stand where they stood."""
+        cited = [entry for id in claim.cites[:_MOST_CITED] if (entry := self._sheet.find(id)) is not None]
+        kept = [citation for entry in cited if await self._stands(citation := entry.citation(0.0))]
+        invalid = len(claim.cites) - len(cited)
+        return SentenceCheck(claim.text, "weak", False, 0.0, 0, {}, "", invalid=invalid, evidence=tuple(kept))
+
     async def quoted(self, claim: Claim, citation: Citation) -> SentenceCheck:
         """The verdict on a stretch that is nothing but a quote: it stands where it is said to stand, or does not."""
         true = claim.text == citation.quote and await self._stands(citation)
