@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from loam.cli.setup import command
+from loam.cli.main import program
 from loam.core.errors import EncoderError
 from loam.grounding.encoder.weights import FILES, MINILM, PACKAGE_FOLDER, TENSORS, find_minilm, home
 
@@ -20,9 +20,8 @@ def weights(tmp_path: Path) -> Path:
 
 
 def setup(data: Path, place: Path) -> None:
-    CliRunner().invoke(
-        command, ["encoder", "--data", str(data), "--from", str(place)], standalone_mode=False, catch_exceptions=False
-    )
+    words = ["setup", "encoder", "--data", str(data), "--from", str(place)]
+    CliRunner().invoke(program, words, standalone_mode=False, catch_exceptions=False)
 
 
 def test_a_folder_and_a_wheel_bring_the_weights(weights: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ COMMANDS = {
     "chat": "Talk with a model in the terminal.",
     "ingest": "Take documents into a collection.",
     "search": "Show the passages of a collection that match a question.",
+    "rag": "Measure how well a collection is searched, answered from and cited.",
     "keys": "Make, list and disable the keys of users and teams.",
     "budgets": "Limit what a key, a user or a team may spend.",
     "calls": "List, show and follow the calls on record.",

@@ -16,11 +16,14 @@ from msgspec import Struct, structs
 
 from loam.core.calls import Passage
 
-Kind = Literal["heading", "definition", "who", "when", "count", "model"]
+Kind = Literal["heading", "definition", "who", "when", "count", "model", "foreign"]
 
 
 class Question(Struct, frozen=True, forbid_unknown_fields=True):
-    """`path` is the document that answers; `maker` is "patterns" or the name of the model that wrote it."""
+    """`path` is the document that answers; `maker` is "patterns" or the name of the model that wrote it.
+
+    A `foreign` question is one that no document answers; it has no path.
+    """
 
     question: str
     kind: Kind
