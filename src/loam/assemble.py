@@ -334,7 +334,11 @@ def app_of(parts: Parts, operations: tuple[Operation, ...]) -> Gateway:
     }
     # some clients put a prefix of their provider's before /v1
     posts = {("POST", prefix + path): app for prefix in ("", "/openai", "/anthropic") for path, app in paths.items()}
-    listing = ModelList(parts.table.names, may=_may, door=door, since=clock.now())
+
+    async def names() -> list[str]:
+        return [*parts.table.names(), *(PREFIX + one.name for one in await parts.index.collections())]
+
+    listing = ModelList(names, may=_may, door=door, since=clock.now())
     gets = {("GET", prefix + MODELS): listing for prefix in ("", "/openai", "/anthropic")}
     admin = native_app(operations, door=door, clock=clock, max_body=settings.http.max_body, version=__version__)
     return Gateway({**posts, **gets}, admin)

@@ -193,3 +193,8 @@ def test_changed_documents_are_answered_anew(grounded: Running, client: openai.O
         native.send("POST", path, {"documents": [{"name": "l.md", "text": f"The library opens at {hour}."}]})
         answer = client.chat.completions.create(model="rag:new", messages=question, temperature=0)
         assert answer.choices[0].message.content == f"The library opens at {hour}."
+
+
+def test_collections_are_among_the_models(client: openai.OpenAI) -> None:
+    assert "rag:hr" in [model.id for model in client.models.list()]
+    assert client.models.retrieve("rag:hr").id == "rag:hr"
