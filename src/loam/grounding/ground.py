@@ -21,6 +21,7 @@ from loam.grounding.asking import Expansion, Rewriting, alone, last_question, me
 from loam.grounding.encoder.settings import EncoderSettings
 from loam.grounding.ingest import IngestSettings
 from loam.grounding.judge import Judge
+from loam.grounding.native import natively, numbered
 from loam.grounding.prompt import instructed
 from loam.grounding.reader import NAME
 from loam.grounding.release import Mode
@@ -53,6 +54,10 @@ class GroundSettings(Struct, frozen=True, forbid_unknown_fields=True):
     schema: Annotated[
         tuple[str, ...],
         Meta(description="Models (patterns) that answer under a JSON schema which their provider enforces."),
+    ] = ()
+    native: Annotated[
+        tuple[str, ...],
+        Meta(description="Models (patterns) of Anthropic's that are given documents to cite in Anthropic's own way."),
     ] = ()
     rewriting: Annotated[
         Rewriting,
@@ -109,8 +114,7 @@ class Ground:
         try:
             found = await self._with_passages(structs.replace(call, model=model), collection, asides)
             sheet = Sheet(found.passages or ())
-            told = found if model == NAME else instructed(found, sheet, schema=self._under_schema(found))
-            stream = self._asked(told, found)
+            stream = self._asked(self._told(found, sheet), found)
             if call.task == "chat" and call.output is None:
                 judge = Judge(asides, settings.judge) if settings.judge else None
                 verifier = Verifier(
@@ -139,15 +143,23 @@ class Ground:
         passages = merged([one.passages for one in found], settings.passages)
         return structs.replace(call, passages=passages, question=question)
 
-    def _under_schema(self, call: Call) -> bool:
-        free = call.output is None and not call.tools
-        return free and any(fnmatchcase(call.model, pattern) for pattern in self._settings.schema)
+    def _told(self, found: Call, sheet: Sheet) -> Call:
+        """The call as its model gets it; the reader reads the passages themselves."""
+        if found.model == NAME:
+            return found
+        if found.output is None and _any_fits(found.model, self._settings.native):
+            return natively(found, sheet)
+        free = found.output is None and not found.tools
+        return instructed(found, sheet, schema=free and _any_fits(found.model, self._settings.schema))
 
     async def _asked(self, told: Call, found: Call) -> AsyncGenerator[Delta, None]:
         """The model's answer; where it fails before its first word, the fallback's from the same passages."""
         begun = False
+        stream = self._inner.answer(told)
+        if _any_fits(told.model, self._settings.native):
+            stream = numbered(stream)
         try:
-            async with aclosing(self._inner.answer(told)) as deltas:
+            async with aclosing(stream) as deltas:
                 async for delta in deltas:
                     begun = begun or delta.has_content
                     yield delta
@@ -162,6 +174,10 @@ class Ground:
         async with aclosing(self._inner.answer(call)) as deltas:
             async for delta in deltas:
                 yield delta
+
+
+def _any_fits(model: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
 def _refuse_what_cannot_be_grounded(call: Call, mode: Mode) -> None:

@@ -62,7 +62,7 @@ def instructed(call: Call, sheet: Sheet, *, schema: bool) -> Call:
     fence = _fence(sheet)
     shape = _JSON if schema else _MARKS if call.output is None else ""
     rules = _RULES.format(fence=fence, shape=shape, declined=DECLINED)
-    messages = _with_rules(_with_documents(call.messages, fenced(sheet, fence)), rules)
+    messages = with_rules(_with_documents(call.messages, fenced(sheet, fence)), rules)
     output = Output("schema", _schema(sheet), SHAPE, strict=True) if schema else call.output
     return structs.replace(call, messages=messages, output=output)
 
@@ -135,7 +135,7 @@ def _schema(sheet: Sheet) -> dict[str, Any]:
     }
 
 
-def _with_rules(messages: tuple[Message, ...], rules: str) -> tuple[Message, ...]:
+def with_rules(messages: tuple[Message, ...], rules: str) -> tuple[Message, ...]:
     """The rules before everything else: some models take one system message only."""
     if messages and messages[0].role == "system":
         return (_before(rules, messages[0]), *messages[1:])
