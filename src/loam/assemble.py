@@ -296,7 +296,7 @@ def operations_of(parts: Parts) -> tuple[Operation, ...]:
         *key_operations(parts.keyring),
         *budget_operations(parts.allowances),
         *call_operations(parts.history, parts.feedback, parts.clock),
-        *grounding_operations(parts.index, parts.retrieval, parts.mirrors),
+        *grounding_operations(parts.index, parts.retrieval, parts.mirrors, parts.checkers),
     )
 
 

@@ -76,3 +76,19 @@ def test_an_answer_has_numbered_sources(environment: dict[str, str]) -> None:
     declined = invoke(environment, "ask", "Who won the chess olympiad?", "--in", "office").stdout
     assert declined.startswith("The documents do not say.")
     assert "[1]" not in declined
+
+
+def test_a_text_is_held_against_the_documents(environment: dict[str, str]) -> None:
+    invoke(environment, "rag", "check", "The office opens at nine.", "--in", "office")
+    text = "The office opens at ten. Ann manages the keys."
+    found = json.loads(invoke(environment, "rag", "check", text, "--in", "office", "--json", code=1).stdout)
+    assert [one["verdict"] == "supported" for one in found] == [False, True]
+    rows = json.loads(invoke(environment, "rag", "check", "Ann manages the keys.", "--in", "office", "--json").stdout)
+    assert rows[0]["evidence"][0]["quote"] == "Ann manages the keys of the office."
+
+
+def test_verdicts_are_made_again(environment: dict[str, str]) -> None:
+    answer = json.loads(invoke(environment, "ask", "When does the office open?", "--in", "office", "--json").stdout)
+    call = answer["loam"]["call_id"]
+    (row,) = json.loads(invoke(environment, "rag", "replay", call, "--in", "office", "--json").stdout)
+    assert (row["then"], row["now"]) == ("supported", "supported")

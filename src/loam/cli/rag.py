@@ -1,6 +1,7 @@
 """`loam rag`: how well a collection is searched, answered from and cited."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -10,7 +11,7 @@ import msgspec
 from rich.progress import Progress
 
 from loam.cli.examining import Examination, Ranked, Way, each
-from loam.cli.reach import gateway
+from loam.cli.reach import Gateway, gateway
 from loam.cli.show import console, show
 from loam.evaluation.answers import Answered, AnswerScores, answer_scores, foreign_questions
 from loam.evaluation.questions import Question
@@ -83,6 +84,63 @@ def eval(
         click.echo(json.dumps(result, indent=2))
     else:
         _tell(searched, scores, k)
+
+
+@command.command()
+@_collection
+@click.argument("text")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def check(collection: str, text: str, *, as_json: bool) -> None:
+    """Hold TEXT (or, for "-", what is piped in) against the documents, sentence by sentence.
+
+    Exit status 1 where a sentence is not supported.
+    """
+    with gateway() as reached:
+        found = _checked(reached, collection, sys.stdin.read() if text == "-" else text)
+    rows = [{**one, "source": _source(one)} for one in found]
+    show(rows, ("verdict", "text", "score", "source"), as_json=as_json, empty="There is no sentence.")
+    if any(one["verdict"] not in ("supported", "free") for one in found):
+        raise SystemExit(1)
+
+
+@command.command()
+@_collection
+@click.argument("call_id")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def replay(collection: str, call_id: str, *, as_json: bool) -> None:
+    """Judge the sentences of the call CALL_ID again: by the documents and the checks as they are now.
+
+    A sentence that was held back is judged too. Exit status 1 where a verdict is another one now.
+    """
+    with gateway() as reached:
+        checks = _recorded(reached.get(f"/loam/v1/calls/{call_id}")["response"])
+        again = [_checked(reached, collection, one["text"]) for one in checks]
+    rows: list[dict[str, Any]] = []
+    for one, now in zip(checks, again, strict=True):
+        verdict = now[0]["verdict"] if now else ""
+        rows.append({"then": one["verdict"], "now": verdict, "text": one["text"], "checker": one["checker"]})
+    show(rows, ("then", "now", "text", "checker"), as_json=as_json, empty="No verdict is on record for this call.")
+    if any(row["then"] != row["now"] for row in rows):
+        raise SystemExit(1)
+
+
+def _recorded(response: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The verdicts in a body that the ledger kept; none where it kept no text."""
+    kept: dict[str, Any] = (response or {}).get("content") or {}
+    choices: list[dict[str, Any]] = kept.get("choices", [])
+    return [check for choice in choices for check in choice.get("checks", ())]
+
+
+def _checked(reached: Gateway, collection: str, text: str) -> list[dict[str, Any]]:
+    return reached.send("POST", f"/loam/v1/collections/{collection}/checks", {"text": text})["checks"]
+
+
+def _source(check: dict[str, Any]) -> str:
+    """The first line that a sentence was held against, and where it stands."""
+    if not check.get("evidence"):
+        return ""
+    first = check["evidence"][0]
+    return f"{first['url']}, {first['start']}–{first['end']}: “{first['quote']}”"
 
 
 def _read(file: Path) -> list[Question]:

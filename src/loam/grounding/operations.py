@@ -13,10 +13,12 @@ from loam.core.calls import Passage
 from loam.core.errors import DocumentError, refuse
 from loam.core.operations import Asked, Operation
 from loam.core.ports import Found, Retriever, SearchMode, SearchOptions
+from loam.grounding.checking import Checking, Checks, Draft
 from loam.grounding.index import Index
 from loam.grounding.ingest import IngestReport, Labels, Upload
 from loam.grounding.mirrors import Arrived, Contents, Manifest, Mirroring, Mirrors, Plan
 from loam.grounding.store import Collection, DocumentEntry, StoredDocument, check_access, scope_of
+from loam.grounding.verify import Checkers
 
 _BASE = "/loam/v1/collections"
 
@@ -71,9 +73,9 @@ class Uploads(Struct, frozen=True, forbid_unknown_fields=True):
     documents: Annotated[tuple[UploadedDocument, ...], Meta(min_length=1, max_length=1000)]
 
 
-def operations(index: Index, retriever: Retriever, mirrors: Mirrors) -> tuple[Operation, ...]:
+def operations(index: Index, retriever: Retriever, mirrors: Mirrors, checkers: Checkers) -> tuple[Operation, ...]:
     """The operations on the collections of `index`."""
-    desk = _Desk(index, retriever, mirrors)
+    desk = _Desk(index, retriever, mirrors, Checking(index, retriever, checkers))
     one, docs, mirror = f"{_BASE}/{{name}}", f"{_BASE}/{{name}}/documents", f"{_BASE}/{{name}}/mirror"
     return (
         _look(_BASE, "List collections", desk.collections, Collections),
@@ -83,6 +85,15 @@ def operations(index: Index, retriever: Retriever, mirrors: Mirrors) -> tuple[Op
         _look(docs, "List documents by path", desk.documents, Documents, Page),
         _look(f"{docs}/{{id}}", "Show a document's text, as citations count it", desk.document, StoredDocument),
         _look(f"{docs}/{{id}}/passages", "Show a document's passages", desk.passages, Passages),
+        Operation(
+            method="POST",
+            path=f"{one}/checks",
+            summary="Hold a text against the documents, sentence by sentence",
+            run=desk.check,
+            body=Draft,
+            answer=Checks,
+            access="key",
+        ),
         _send(docs, "Add documents, or replace those of the same name", desk.upload, Uploads, IngestReport),
         _send(f"{mirror}/plan", "Say which files of a folder would have to be sent", desk.plan, Manifest, Plan),
         _send(f"{mirror}/contents", "Send files ahead of storing them", desk.arrive, Contents, Arrived),
@@ -105,10 +116,11 @@ def _send(path: str, summary: str, run: Callable[[Asked], Awaitable[Any]], body:
 
 
 class _Desk:
-    def __init__(self, index: Index, retriever: Retriever, mirrors: Mirrors) -> None:
+    def __init__(self, index: Index, retriever: Retriever, mirrors: Mirrors, checking: Checking) -> None:
         self._index = index
         self._retriever = retriever
         self._mirrors = mirrors
+        self._checking = checking
 
     async def collections(self, asked: Asked) -> Collections:
         return Collections(await self._index.collections())
@@ -125,6 +137,9 @@ class _Desk:
         return await self._retriever.look(
             asked.path["name"], wish.q, wish.limit, principal=asked.principal, options=options
         )
+
+    async def check(self, asked: Asked) -> Checks:
+        return await self._checking.check(asked.path["name"], asked.body, asked.principal)
 
     async def documents(self, asked: Asked) -> Documents:
         page: Page = asked.query
