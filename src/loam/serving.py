@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,9 @@ class Running(Struct, frozen=True):
 
 async def _run(settings: Settings, on_ready: Callable[[Running, uvicorn.Server], None]) -> None:
     """Opens everything, listens, and serves until the server is told to exit."""
+    # The loop remembers every async generator, to close at its end those that were left open. Every stage closes its
+    # own, so a call's five need no remembering.
+    sys.set_asyncgen_hooks(firstiter=None)
     with bind(settings.server) as listener:
         async with open_house(settings) as house:
             host, port = listener.getsockname()[:2]

@@ -3,12 +3,13 @@
 import itertools
 from decimal import Decimal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loam.core.answers import Collector, deltas_of
-from loam.core.calls import Answer, Choice, Delta, Head, ToolDelta, Usage
+from loam.core.answers import Collector, as_one, deltas_of
+from loam.core.calls import Answer, Choice, Delta, Head, ToolDelta, Usage, Words
 from loam.core.clock import new_id
 from loam.core.errors import STATUS, Failure, fail, kind_of_status, refuse
 from loam.core.messages import Text, Thinking, ToolCall, say
@@ -42,6 +43,40 @@ def test_collecting_undoes_taking_apart(answer: Answer) -> None:
     for delta in deltas_of(answer):
         collector.add(delta)
     assert collector.answer() == answer
+
+
+@given(ANSWERS)
+def test_a_plain_answer_in_one_delta_says_the_same(answer: Answer) -> None:
+    deltas = as_one(list(deltas_of(answer)))
+    collector = Collector()
+    for delta in deltas:
+        collector.add(delta)
+    assert collector.answer() == answer
+
+
+def test_head_content_and_usage_become_one_delta() -> None:
+    head, usage = Head(id="x"), Usage(1, 2)
+    parts = [Delta(head=head), Delta(text="Hi", finish="stop"), Delta(usage=usage)]
+    assert as_one(parts) == [Delta(text="Hi", finish="stop", head=head, usage=usage)]
+    assert as_one([*parts, Delta(choice=1, text="Ho")]) == [*parts, Delta(choice=1, text="Ho")]
+
+
+@given(st.integers(0, 3), TEXT)
+def test_words_are_the_delta_of_the_same_text(choice: int, text: str) -> None:
+    delta = Delta(choice=choice, text=text)
+    assert Words(choice, text) == delta == Words(choice, text)
+    assert Words(choice, text) != Delta(choice=choice, text=text, finish="stop")
+    assert msgspec.json.encode(Words(choice, text)) == msgspec.json.encode(delta)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), TEXT), max_size=12))
+def test_words_collect_like_deltas(said: list[tuple[int, str]]) -> None:
+    words, deltas = Collector(), Collector()
+    for choice, text in said:
+        words.add(Words(choice, text))
+        deltas.add(Delta(choice=choice, text=text))
+    assert words.answer() == deltas.answer()
+    assert words.text_length == deltas.text_length
 
 
 def test_text_arriving_in_pieces_is_one_part_and_tools_keep_apart() -> None:

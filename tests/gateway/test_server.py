@@ -87,3 +87,57 @@ async def test_a_kept_connection_forgets_who_listened_for_the_request_before() -
         await writer.wait_closed()
         await asyncio.sleep(0.1)
     assert heard == []
+
+
+@pytest.mark.parametrize(("ask", "in_one"), [(b"HTTP/1.1", True), (b"HTTP/1.0", False)])
+async def test_a_whole_answer_is_the_same_in_one_piece_and_in_events(ask: bytes, in_one: bool) -> None:
+    """HTTP/1.0 closes after its answer, which the short way does not do, so it takes the long one."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send_whole(send, 404, b'{"a":1}', [(b"x-test", b"1")], scope=scope)
+
+    async with served(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        for _ in range(2 if in_one else 1):
+            writer.write(REQUEST.replace(b"HTTP/1.1", ask))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 404 Not Found\r\n")
+            assert {b"x-test: 1", b"content-length: 7"} <= {line.strip() for line in head.splitlines()}
+            assert (b"connection: close" in head) is not in_one
+            assert await reader.readexactly(7) == b'{"a":1}'
+        writer.close()
+
+
+async def test_requests_sent_ahead_are_answered_in_their_order() -> None:
+    count = iter(range(3))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        number = next(count)
+        await asyncio.sleep(0.02 * (3 - number))
+        await send_whole(send, 200, b"%d" % number, [], scope=scope)
+
+    async with served(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(REQUEST * 3)
+        for number in range(3):
+            await reader.readuntil(b"\r\n\r\n")
+            assert await reader.readexactly(1) == b"%d" % number
+        writer.close()
+
+
+async def test_a_line_end_in_a_header_never_leaves() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        with pytest.raises(ValueError, match="line end"):
+            await send_whole(send, 200, b"", [(b"x-test", b"1\r\nset-cookie: a=b")], scope=scope)
+        await send_whole(send, 500, b"", [], scope=scope)
+
+    async with served(app) as address:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(REQUEST)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 500")
+        assert b"set-cookie" not in head
+        writer.close()

@@ -108,8 +108,8 @@ def test_several_choices_each_with_logprobs() -> None:
 
 def test_logprobs_of_a_refusal_and_in_the_old_shape() -> None:
     entry = {"token": "No", "logprob": -0.1}
-    (_, delta) = whole({"refusal": "No"})
-    assert delta == Delta(refusal="No", finish="stop")
+    (delta,) = whole({"refusal": "No"})
+    assert (delta.refusal, delta.finish) == ("No", "stop")
     deltas = stream(chunk({"refusal": "No"}, logprobs={"content": None, "refusal": [entry]}))
     assert deltas[1].extra == {"choice.logprobs": {"refusal": [entry]}}
     deltas = stream(chunk({"content": "a"}, logprobs={"tokens": ["a"], "token_logprobs": [-0.1]}))
@@ -182,12 +182,13 @@ def test_a_legacy_function_call() -> None:
     ],
 )
 def test_known_endings(word: str, finish: str) -> None:
-    assert whole({"content": "x"}, word)[1] == Delta(text="x", finish=finish)  # type: ignore[arg-type]
+    (delta,) = whole({"content": "x"}, word)
+    assert (delta.text, delta.finish) == ("x", finish)
     assert stream(chunk({"content": "x"}, word), done=False)[1] == Delta(text="x", finish=finish)  # type: ignore[arg-type]
 
 
 def test_an_unknown_ending_is_kept() -> None:
-    delta = whole({"content": "x"}, "bored")[1]
+    (delta,) = whole({"content": "x"}, "bored")
     assert (delta.finish, delta.extra, delta.family) == ("stop", {"choice.native_finish_reason": "bored"}, "openai")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from loam.core.answers import Collector, deltas_of
-from loam.core.calls import Answer, Call, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage
+from loam.core.calls import Answer, Call, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage, Words
 from loam.core.errors import fail
 from loam.core.messages import Text, Thinking, ToolCall
 from loam.wire.openai_answers import ChatDecoder
@@ -178,6 +178,16 @@ def test_a_stream_to_the_letter() -> None:
         ),
         {**frame, "choices": [], "usage": SHOWN_USAGE},
     ]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.text(min_size=1, max_size=9)), min_size=1, max_size=9))
+@pytest.mark.parametrize("call", [CALL, ASKED, LEGACY])
+def test_the_short_way_of_words_makes_the_same_chunks(call: Call, said: list[tuple[int, str]]) -> None:
+    head = Delta(head=Head("up", extra={"late": 1}, family="openai"))
+    start = [Delta(choice=0, text="a"), Delta(choice=1, text="b")]
+    words = stream(*start, head, *(Words(*one) for one in said), call=call)
+    deltas = stream(*start, head, *(Delta(choice=choice, text=text) for choice, text in said), call=call)
+    assert words == deltas
 
 
 def test_usage_is_not_shown_where_nobody_asked() -> None:

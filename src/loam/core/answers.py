@@ -7,7 +7,20 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from typing import Any
 
-from loam.core.calls import Answer, Choice, Citation, Delta, Finish, Head, SentenceCheck, ToolDelta, Usage
+from msgspec import structs
+
+from loam.core.calls import (
+    Answer,
+    Choice,
+    Citation,
+    Delta,
+    Finish,
+    Head,
+    SentenceCheck,
+    ToolDelta,
+    Usage,
+    Words,
+)
 from loam.core.errors import ModelFailure
 from loam.core.messages import Family, Part, Text, Thinking, ToolCall
 
@@ -28,6 +41,9 @@ class Collector:
         self._head = Head()
 
     def add(self, delta: Delta) -> None:
+        if type(delta) is Words and (growing := self._choices.get(delta.choice)) is not None:
+            growing.say(delta.text)
+            return
         if delta.head is not None:
             self._head = delta.head
         if delta.usage is not None:
@@ -67,7 +83,7 @@ class _Growing:
 
     def add(self, delta: Delta) -> None:
         if delta.text:
-            self._add_text(delta.text)
+            self.say(delta.text)
         if delta.thinking or delta.signature or delta.redacted:
             self._add_thought(delta)
         if delta.tool is not None:
@@ -85,8 +101,8 @@ class _Growing:
             self._extra = _merged(self._extra or {}, delta.extra)
             self._family = delta.family
 
-    def _add_text(self, text: str) -> None:
-        self.length += len(text.encode("utf-8", "replace"))
+    def say(self, text: str) -> None:
+        self.length += len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
         last = self._parts[-1] if self._parts else None
         if isinstance(last, list):
             last.append(text)
@@ -183,6 +199,17 @@ async def collect(stream: AsyncGenerator[Delta, None]) -> Answer:
         async for delta in deltas:
             collector.add(delta)
     return collector.answer()
+
+
+def as_one(deltas: list[Delta]) -> list[Delta]:
+    """Head, content and usage of a plain answer in one delta, since each costs its way through every stage."""
+    content = [delta for delta in deltas if delta.has_content or delta.extra]
+    if len(content) != 1 or len(deltas) > 3:
+        return deltas
+    head, usage = content[0].head, content[0].usage
+    for delta in deltas:
+        head, usage = delta.head or head, delta.usage or usage
+    return [structs.replace(content[0], head=head, usage=usage)]
 
 
 async def refused(error: ModelFailure) -> AsyncGenerator[Delta, None]:

@@ -7,7 +7,7 @@ The one mutable thing on the road is the call's `Trace` (see `loam.core.trace`).
 
 from typing import Any, Literal
 
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct, field, structs
 
 from loam.core.messages import Family, Message, Part, Text, Thinking, ToolCall
 from loam.core.money import Money
@@ -294,6 +294,18 @@ class Delta(Struct, frozen=True, omit_defaults=True):
             or self.embedding is not None
             or self.logprobs is not None
         )
+
+
+class Words(Delta, frozen=True, eq=False):
+    """A delta that is text of `choice` and nothing else, as most of a stream's are: a reader need look no further.
+
+    Made by `Words(choice, text)` alone, never by replacing fields of another. Equal to the same `Delta`.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Delta) and structs.astuple(self) == structs.astuple(other)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - equal to a Delta that hashes otherwise
 
 
 class Choice(Struct, frozen=True):

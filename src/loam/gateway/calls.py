@@ -167,6 +167,7 @@ class Entry(Struct):
     began: float
     redaction: Redaction
     request: Packed | None = None
+    intent: tuple[str | int, ...] = ()
 
 
 class Ending(Struct, frozen=True):
@@ -236,13 +237,15 @@ def _is_large(entry: Entry) -> bool:
 
 
 def _intent(entry: Entry) -> tuple[str | int, ...]:
-    """The values of `_INTENT`."""
-    call = entry.call
-    who, said = call.principal, call.controls
-    return (
-        *(call.id, int(entry.at * 1_000_000), call.family, call.task, call.stream, call.model),
-        *(who.key_id, who.user, said.user, who.team, _json(said.tags) if said.tags else "{}", entry.redaction),
-    )
+    """The values of `_INTENT`; the same when the call ends as when it began."""
+    if not entry.intent:
+        call = entry.call
+        who, said = call.principal, call.controls
+        entry.intent = (
+            *(call.id, int(entry.at * 1_000_000), call.family, call.task, call.stream, call.model),
+            *(who.key_id, who.user, said.user, who.team, _json(said.tags) if said.tags else "{}", entry.redaction),
+        )
+    return entry.intent
 
 
 def _outcome(entry: Entry, ending: Ending, answer: Answer) -> tuple[Any, ...]:

@@ -104,8 +104,8 @@ class Endpoint:
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         """Runs the call in this task, which a watch on the connection cancels when the client leaves."""
-        exchange = _Exchange(send)
-        unwatch = exchange.watch(scope, receive)
+        exchange = _Exchange(scope, send)
+        unwatch = exchange.watch(receive)
         try:
             if call.stream:
                 await self._stream(call, exchange)
@@ -137,7 +137,7 @@ class Endpoint:
         body = self._border.whole(call, answer, self._clock.now(), loam_object(call, citations, checks))
         headers = [JSON, *answer_headers(call, final=True), *self._limits(call.principal)]
         exchange.complete = True
-        await send_whole(exchange.send, 200, body, headers)
+        await send_whole(exchange.send, 200, body, headers, scope=exchange.scope)
 
     async def _stream(self, call: Call, exchange: "_Exchange") -> None:
         encoder = self._border.stream(call, self._clock.now())
@@ -212,15 +212,16 @@ class _Grounds(Struct):
 class _Exchange:
     """The sending half of one request, and the watch on whether anybody still listens."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.scope = scope
         self.send = send
         self.started = False
         self.complete = False
         self._task = asyncio.current_task()
 
-    def watch(self, scope: Scope, receive: Receive) -> Callable[[], object]:
+    def watch(self, receive: Receive) -> Callable[[], object]:
         """Cancels this task when the client leaves; returns what ends the watch."""
-        when_gone = scope.get(WHEN_GONE)
+        when_gone = self.scope.get(WHEN_GONE)
         if when_gone is not None:
             when_gone(self._gone)
             return partial(when_gone, None)

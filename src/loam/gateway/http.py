@@ -5,7 +5,7 @@ Knows ASGI; knows no route and no format. Invariant: no request makes it hold mo
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -16,9 +16,14 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Header = tuple[bytes, bytes]
+Reply = Callable[[int, Sequence[Header], bytes], bool]
+"""Sends status, headers and body as a whole response; False where it cannot, and has sent nothing."""
 
 WHEN_GONE = "loam.when_gone"
 """Where a server that tells at once when a client leaves puts, in the scope, the function that takes whom to tell."""
+
+REPLY = "loam.reply"
+"""Where a server that can send a whole answer in one piece puts, in the scope, the function that does it."""
 
 JSON: Header = (b"content-type", b"application/json")
 EVENTS: tuple[Header, ...] = (
@@ -151,8 +156,13 @@ async def _read_rest(receive: Receive, first: bytes, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-async def send_whole(send: Send, status: int, body: bytes, headers: Iterable[Header]) -> None:
-    """Sends one complete response."""
+async def send_whole(
+    send: Send, status: int, body: bytes, headers: Sequence[Header], *, scope: Scope | None = None
+) -> None:
+    """Sends one complete response; with its `scope`, in one piece where the server can."""
+    reply: Reply | None = None if scope is None else scope.get(REPLY)
+    if reply is not None and reply(status, headers, body):
+        return
     length = (b"content-length", str(len(body)).encode())
     await send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
     await send({"type": "http.response.body", "body": body})

@@ -58,9 +58,9 @@ class Metrics(Collector):
             _raise(self._micros, model, trace.cost)
         for attempt in trace.attempts:
             _raise(self._attempts, (attempt.provider, attempt.failure or attempt.outcome), 1)
-        self._latency.setdefault(model, _Histogram()).add(ending.ended - began)
+        _time(self._latency, model, ending.ended - began)
         if ending.first_content is not None:
-            self._first.setdefault(model, _Histogram()).add(ending.first_content - began)
+            _time(self._first, model, ending.first_content - began)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -81,6 +81,13 @@ class Metrics(Collector):
 
 def _raise(counts: dict[Any, int], key: Any, by: int) -> None:
     counts[key] = counts.get(key, 0) + by
+
+
+def _time(found: dict[str, _Histogram], model: str, seconds: float) -> None:
+    histogram = found.get(model)
+    if histogram is None:
+        histogram = found[model] = _Histogram()
+    histogram.add(seconds)
 
 
 def _counter(name: str, text: str, labels: tuple[str, ...], counts: dict[Any, Any]) -> Metric:

@@ -6,16 +6,17 @@ Knows uvicorn. Invariant: a connection's unfinished head is bounded in size and 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, cast
 
 import uvicorn
 from msgspec import Meta, Struct
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from loam.core.errors import SettingsError
 from loam.gateway.app import Gateway
-from loam.gateway.http import WHEN_GONE, Scope
+from loam.gateway.http import REPLY, WHEN_GONE, Header, Scope
 
 HEAD_SECONDS = 15.0
 
@@ -72,6 +73,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_size = 0
         self._head_timer.cancel()
         super().on_headers_complete()
+        cast("Scope", self.scope)[REPLY] = partial(_reply, self.cycle)
 
     def on_message_complete(self) -> None:
         self._in_head = True  # what comes next on a kept connection is a head, and counts from its first byte
@@ -97,6 +99,22 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, status: bytes) -> None:
         self.transport.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         self.transport.close()
+
+
+def _reply(cycle: RequestResponseCycle, status: int, headers: Sequence[Header], body: bytes) -> bool:
+    """Answers a request whole, in one write; False, and nothing sent, where that takes ASGI's events."""
+    if cycle.flow.write_paused or cycle.disconnected or cycle.response_started or not cycle.keep_alive:
+        return False
+    lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
+    head = b"%bcontent-length: %d\r\n%b\r\n" % (STATUS_LINE[status], len(body), b"".join(lines))
+    if head.count(b"\n") != len(lines) + 3 or head.count(b"\r") != len(lines) + 3:
+        raise ValueError("a header of the answer holds a line end")
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(head + body)
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
 
 
 class _Quiet(logging.Filter):

@@ -10,7 +10,7 @@ stop when their reader is gone. An attempt that was heard is charged its prompt 
 
 from msgspec import structs
 
-from loam.core.calls import Call, Delta, Usage
+from loam.core.calls import Call, Delta, Usage, Words
 from loam.core.errors import Kind
 from loam.core.messages import Audio, Document, Image, Native
 from loam.core.money import Money, dollars
@@ -56,6 +56,8 @@ class Tab:
         """Takes note of what passes on its way to the client."""
         if delta.text:
             self._pieces.append(delta.text)
+        if type(delta) is Words:
+            return
         if delta.tool is not None:
             self._pieces += (delta.tool.name, delta.tool.arguments)
         if delta.thinking or delta.signature or delta.redacted:

@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         while not self.status:
             if self._failure is not None:
                 raise self._failure
-            await self._wait()
+            await self._news()
 
     async def piece(self) -> bytes:
         """What came since the last piece, nothing at the end. Raises ModelFailure."""
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
                 return b""
             if self._failure is not None:
                 raise self._failure
-            await self._wait()
+            await self._news()
         piece = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._unread = 0
@@ -168,12 +168,10 @@ class Connection(asyncio.Protocol):
         else:
             self.close()
 
-    async def _wait(self) -> None:
+    def _news(self) -> "asyncio.Future[None]":
+        """Done when something has happened since now; one reader waits at a time."""
         waiter = self._waiter = self._loop.create_future()
-        try:
-            await waiter
-        finally:
-            self._waiter = None
+        return waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 import msgspec
 
-from loam.core.calls import Call, Delta, Head, ToolDelta, Usage
+from loam.core.calls import Call, Delta, Head, ToolDelta, Usage, Words
 from loam.core.clock import Clock, SystemClock
 from loam.core.errors import Failure, ModelFailure
 from loam.core.ports import Transport
@@ -113,7 +113,7 @@ def _question(call: Call) -> str:
 def _pieces(text: str, *, thinking: bool = False) -> list[Delta]:
     """Words with the space before them."""
     words = [word if number == 0 else f" {word}" for number, word in enumerate(text.split(" "))] if text else []
-    return [Delta(thinking=word) if thinking else Delta(text=word) for word in words]
+    return [Delta(thinking=word) if thinking else Words(text=word) for word in words]
 
 
 def _vector(text: str) -> list[float]:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
-from loam.core.calls import Delta, Finish, Head, ToolDelta, Usage
+from loam.core.calls import Delta, Finish, Head, ToolDelta, Usage, Words
 from loam.core.errors import ModelFailure, fail
 from loam.wire.anthropic_endings import USAGE_WORDS, finish_of, usage_of
 from loam.wire.anthropic_errors import event_failure
@@ -255,7 +255,7 @@ class MessagesDecoder:
         offset, follows_text = self._length, self._after_text
         self._length += len(text)
         if opened.place >= 0:
-            return [Delta(text=text)]
+            return [Words(text=text)]
         self._take_place(opened, core=True)
         self._after_text = True
         return [_passed("splits", offset), Delta(text=text)] if follows_text else [Delta(text=text)]

@@ -10,7 +10,8 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
-from loam.core.calls import Delta, Finish, Head, ToolDelta
+from loam.core.answers import as_one
+from loam.core.calls import Delta, Finish, Head, ToolDelta, Words
 from loam.core.errors import Kind, ModelFailure, fail
 from loam.wire.openai_errors import error_inside
 from loam.wire.openai_logprobs import LogprobsObject, decode_logprobs
@@ -113,7 +114,7 @@ class AnswerDecoder:
         deltas = self._read(body)
         if not self._seen:
             raise self._malformed("its answer holds no choices")
-        return deltas
+        return as_one(deltas)
 
     def event(self, data: bytes) -> list[Delta]:
         if data == b"[DONE]":
@@ -214,7 +215,7 @@ class ChatDecoder(AnswerDecoder):
                 text = _text.decode(data[len(before) : len(data) - len(self._after)])
             except (msgspec.DecodeError, UnicodeDecodeError):
                 return super().event(data)
-            return [Delta(choice=self._same, text=text)] if text else []
+            return [Words(self._same, text)] if text else []
         deltas = super().event(data)
         if len(deltas) == 1 and b'"obfuscation"' not in data:  # padding, of another length in every chunk
             self._learn(deltas[0], data)

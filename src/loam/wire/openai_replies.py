@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-from loam.core.calls import Answer, Call, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage
+from loam.core.calls import Answer, Call, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage, Words
 from loam.core.errors import Failure
 from loam.core.messages import Family, Thinking, ToolCall
 from loam.wire.border import Border
@@ -31,6 +31,7 @@ _FINISH: dict[Finish, str] = {
 """OpenAI has five words; where one of them says less than the core's, `native_finish_reason` says it in full."""
 
 _encode = msgspec.json.Encoder().encode
+_UNENDED = b',"logprobs":null,"finish_reason":null}'
 
 
 class EventEncoder:
@@ -103,6 +104,13 @@ class ChunkEncoder(EventEncoder):
         super().__init__(call, now, prefix="chatcmpl-", kind="chat.completion.chunk")
         self._legacy = bool(call.extra.get("functions"))
         self._roles: set[int] = set()
+
+    def delta(self, delta: Delta) -> bytes:
+        """Most deltas are more text of a choice that is begun; their chunks differ in index and text alone."""
+        if type(delta) is Words and delta.choice in self._roles and not self._late:
+            text = _encode(delta.text)
+            return b'%b{"index":%d,"delta":{"content":%b}%b%b' % (self._start, delta.choice, text, _UNENDED, self._tail)
+        return super().delta(delta)
 
     def _choice(self, delta: Delta) -> dict[str, Any] | None:
         said = _said(delta, legacy=self._legacy)

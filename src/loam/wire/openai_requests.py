@@ -5,6 +5,8 @@ asked: a `Dialect` says what differs. Invariant: a provider of this family recei
 message and tool by tool, unless a stage of the road changed it.
 """
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -92,6 +94,7 @@ _SAME = (
     "top_logprobs", "reasoning_effort", "service_tier", "parallel_tool_calls",
 )  # fmt: skip
 """Words of `Sampling` that are OpenAI's own and go over as they are."""
+_same: Callable[[Sampling], tuple[Any, ...]] = attrgetter(*_SAME)
 
 SHARED = frozenset({"model", "stream", "max_tokens", "stop", "n", "loam", *_SAME})
 _CHAT = SHARED | {"messages", "tools", "max_completion_tokens", "logprobs"}
@@ -283,10 +286,9 @@ def finished(body: dict[str, Any], call: Call, dialect: Dialect) -> bytes:
 def put_sampling(body: dict[str, Any], call: Call, *, max_tokens: str) -> None:
     """Writes what the call says of sampling, in OpenAI's words."""
     sampling = call.sampling
-    for name in _SAME:
-        value = getattr(sampling, name)
-        if value is not None:
-            body[name] = value
+    values = _same(sampling)
+    if values.count(None) < len(values):
+        body.update((name, value) for name, value in zip(_SAME, values, strict=True) if value is not None)
     if sampling.thinking_budget is not None and sampling.reasoning_effort is None:
         call.trace.warn("left out the thinking budget: OpenAI's format has an effort instead")
     if call.family == "anthropic":

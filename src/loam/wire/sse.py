@@ -73,6 +73,8 @@ class EventParser:
         if not self._begun:
             self._begun = True
             block = block.removeprefix(_BOM)
+        if block.startswith(b"data: ") and block.find(b"\n") == len(block) - 2 <= self._limit:
+            return [Event("", block[6:-2])]  # most reads are one event; a single character after the line is no field
         events: list[Event] = []
         for record in block.split(b"\n\n"):
             if len(record) > self._limit:
