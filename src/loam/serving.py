@@ -27,10 +27,13 @@ NOTE = "gateway.json"
 
 
 class Running(Struct, frozen=True):
-    """A gateway that answers at `url`. `admin_key` is set only by the first start in a data folder."""
+    """A gateway that answers at `url`. `admin_key` is set only by the first start in a data folder; `notes` say what
+    works less well than it could.
+    """
 
     url: str
     admin_key: str = ""
+    notes: tuple[str, ...] = ()
 
 
 async def _run(settings: Settings, on_ready: Callable[[Running, uvicorn.Server], None]) -> None:
@@ -46,7 +49,7 @@ async def _run(settings: Settings, on_ready: Callable[[Running, uvicorn.Server],
             note = Path(settings.data) / NOTE
             note.write_text(json.dumps({"url": url, "pid": os.getpid()}), "utf-8")
             try:
-                on_ready(Running(url, house.admin_key), server)
+                on_ready(Running(url, house.admin_key, house.notes), server)
                 await server.serve(sockets=[listener])
             finally:
                 with suppress(FileNotFoundError):

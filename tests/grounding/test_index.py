@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from loam.core.errors import ModelFailure
 from loam.grounding.documents import read_document
-from loam.grounding.index import MIGRATIONS, Index, Taken
+from loam.grounding.index import MIGRATIONS, Index
 from loam.grounding.ingest import HANDBOOK
 from loam.grounding.passages import cut
+from loam.grounding.store import Change, Taken
 from loam.storage.database import Database
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ TRAVEL = taken("travel.md", "# Travel\n\n## Receipts\n\nKeep receipts for lodgin
 
 
 async def test_a_passage_is_found_with_all_that_a_citation_needs(index: Index) -> None:
-    collection = await index.apply("guide", source="s", taken=[LEAVE, TRAVEL])
+    collection = await index.apply("guide", Change("s", [LEAVE, TRAVEL]))
     assert (collection.documents, collection.passages) == (2, 2)
     (passage,) = await index.search("guide", "Which receipts must I keep?", 5)
     document = await index.document("guide", passage.document_id)
@@ -37,14 +38,14 @@ async def test_a_passage_is_found_with_all_that_a_citation_needs(index: Index) -
 
 async def test_headings_find_passages_and_count_for_more(index: Index) -> None:
     body = taken("a.md", "# A\n\n## Other\n\nReceipts are mentioned here in passing.")
-    await index.apply("guide", source="s", taken=[body, TRAVEL])
+    await index.apply("guide", Change("s", [body, TRAVEL]))
     found = await index.search("guide", "receipts", 5)
     assert [passage.url for passage in found] == ["travel.md", "a.md"]
 
 
 async def test_collections_never_see_each_other(index: Index) -> None:
-    await index.apply("one", source="s", taken=[LEAVE])
-    await index.apply("two", source="s", taken=[TRAVEL])
+    await index.apply("one", Change("s", [LEAVE]))
+    await index.apply("two", Change("s", [TRAVEL]))
     assert await index.search("one", "receipts", 5) == ()
     assert await index.search("two", "sick leave k1 k2", 5) == ()
     one = await index.documents("one")
@@ -57,7 +58,7 @@ async def test_collections_never_see_each_other(index: Index) -> None:
 async def test_an_unknown_collection_is_told_with_those_that_exist(index: Index) -> None:
     with pytest.raises(ModelFailure, match="none yet; make one with `loam ingest`"):
         await index.search("nowhere", "leave", 5)
-    await index.apply("guide", source="s", taken=[LEAVE])
+    await index.apply("guide", Change("s", [LEAVE]))
     for asked in (index.revision("x"), index.collection("x"), index.documents("x"), index.delete("x")):
         with pytest.raises(ModelFailure, match="there is no collection 'x'; there are: guide") as caught:
             await asked
@@ -67,46 +68,46 @@ async def test_an_unknown_collection_is_told_with_those_that_exist(index: Index)
 @pytest.mark.parametrize("name", ["", "Big", "a b", "../a", "-a", "a" * 65, "ä", "a\n"])
 async def test_a_name_that_no_collection_can_have_is_refused(index: Index, name: str) -> None:
     with pytest.raises(ModelFailure, match="is no name for a collection") as caught:
-        await index.apply(name, source="s", taken=[LEAVE])
+        await index.apply(name, Change("s", [LEAVE]))
     assert caught.value.failure.kind == "bad_request"
 
 
 async def test_the_revision_changes_exactly_when_a_document_does(index: Index) -> None:
-    first = await index.apply("guide", source="s", taken=[LEAVE, TRAVEL])
-    again = await index.apply("guide", source="s", taken=[LEAVE])
+    first = await index.apply("guide", Change("s", [LEAVE, TRAVEL]))
+    again = await index.apply("guide", Change("s", [LEAVE]))
     assert again == first
-    changed = await index.apply("guide", source="s", taken=[taken("leave.md", "# Leave\n\nNone at all.")])
+    changed = await index.apply("guide", Change("s", [taken("leave.md", "# Leave\n\nNone at all.")]))
     assert changed.revision != first.revision
-    back = await index.apply("guide", source="s", taken=[LEAVE])
+    back = await index.apply("guide", Change("s", [LEAVE]))
     assert back.revision == first.revision == await index.revision("guide")
     await index.delete("guide", (await index.documents("guide"))[0].id)
     assert await index.revision("guide") != first.revision
 
 
 async def test_what_was_replaced_or_deleted_is_found_no_more(index: Index) -> None:
-    await index.apply("guide", source="s", taken=[LEAVE, TRAVEL])
-    await index.apply("guide", source="s", taken=[taken("leave.md", "# Leave\n\nNone at all.")], gone=["travel.md"])
+    await index.apply("guide", Change("s", [LEAVE, TRAVEL]))
+    await index.apply("guide", Change("s", [taken("leave.md", "# Leave\n\nNone at all.")], ["travel.md"]))
     assert await index.search("guide", "sick hours receipts lodging", 5) == ()
     assert len(await index.search("guide", "none", 5)) == 1
     await index.delete("guide")
     assert await index.collections() == ()
-    await index.apply("other", source="s", taken=[TRAVEL])  # takes over the number of the collection that went
+    await index.apply("other", Change("s", [TRAVEL]))
     assert await index.search("other", "leave none sick", 5) == ()
 
 
 async def test_a_transaction_that_fails_changes_nothing(index: Index) -> None:
-    await index.apply("guide", source="s", taken=[LEAVE])
+    await index.apply("guide", Change("s", [LEAVE]))
     before = await index.collection("guide")
     broken = Taken("broken.md", TRAVEL.document, TRAVEL.pieces, content_hash=None)  # type: ignore[arg-type]
     with pytest.raises(sqlite3.IntegrityError):
-        await index.apply("guide", source="s", taken=[TRAVEL, broken], gone=["leave.md"])
+        await index.apply("guide", Change("s", [TRAVEL, broken], ["leave.md"]))
     assert await index.collection("guide") == before
     assert len(await index.search("guide", "sick leave", 5)) == 1
 
 
 async def test_documents_come_in_pages_also_where_sources_share_a_path(index: Index) -> None:
     for source in ("a", "b"):
-        await index.apply("guide", source=source, taken=[LEAVE, TRAVEL])
+        await index.apply("guide", Change(source, [LEAVE, TRAVEL]))
     first = await index.documents("guide", limit=3)
     rest = await index.documents("guide", after=first[-1].id, limit=3)
     assert [entry.path for entry in (*first, *rest)] == ["leave.md", "leave.md", "travel.md", "travel.md"]
@@ -137,7 +138,7 @@ async def test_text_of_any_script_is_found_and_cited(index: Index) -> None:
         "hi.md": "छुट्टी बीस दिन की है।",
         "emoji.md": "Party 🎉👩‍👩‍👧 leave is one day.",
     }
-    await index.apply("world", source="s", taken=[taken(path, text) for path, text in texts.items()])
+    await index.apply("world", Change("s", [taken(path, text) for path, text in texts.items()]))
     for question, path in (
         ("休暇", "ja.md"),
         ("отпуск", "ru.md"),
@@ -152,7 +153,7 @@ async def test_text_of_any_script_is_found_and_cited(index: Index) -> None:
 
 async def test_a_second_process_sees_what_the_first_stored(index: Index, tmp_path: Path) -> None:
     other = await Database.open(tmp_path / "documents.db", MIGRATIONS)
-    await index.apply("guide", source="s", taken=[LEAVE])
+    await index.apply("guide", Change("s", [LEAVE]))
     assert len(await Index(other).search("guide", "sick leave", 5)) == 1
     await other.close()
 

@@ -22,7 +22,9 @@ def test_forms_of_a_word_meet_in_one_stem(family: str) -> None:
     assert len({stem(word) for word in family.split()}) == 1
 
 
-@pytest.mark.parametrize(("one", "other"), [("employer", "employee"), ("travel", "trave"), ("access", "acces")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("employer", "employee"), ("travel", "trave"), ("access", "acces"), ("form1", "form11")]
+)
 def test_different_words_stay_different(one: str, other: str) -> None:
     assert stem(one) != stem(other)
 

@@ -2,9 +2,11 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from loam.cli.reach import Gateway, gateway
 from loam.cli.show import console
@@ -13,7 +15,12 @@ from loam.cli.show import console
 @click.command(name="ask")
 @click.argument("question")
 @click.option("--in", "collection", help="Answer from this collection of documents, with citations.")
-@click.option("--model", help="Model or route to ask; with --in the reader is asked.")
+@click.option("--model", help="Model or route to ask; without it, --in asks whom the settings name.")
+@click.option(
+    "--grounding",
+    type=click.Choice(["strict", "mark", "off"]),
+    help="With --in: what becomes of sentences that the documents do not support.",
+)
 @click.option("--system", help="A system message.")
 @click.option("--max-tokens", type=int, help="Longest answer in tokens.")
 @click.option("--temperature", type=float, help="0 is the likeliest answer, higher is more varied.")
@@ -22,6 +29,7 @@ def command(
     question: str,
     collection: str | None,
     model: str | None,
+    grounding: str | None,
     system: str | None,
     max_tokens: int | None,
     temperature: float | None,
@@ -42,7 +50,11 @@ def command(
     body: dict[str, Any] = {
         "model": model or f"rag:{collection}",
         "messages": [*messages, {"role": "user", "content": question}],
-        "loam": {"metadata": True, **({"collection": collection} if collection and model else {})},
+        "loam": {
+            "metadata": True,
+            **({"collection": collection} if collection and model else {}),
+            **({"grounding": grounding} if grounding else {}),
+        },
     }
     body |= {"max_tokens": max_tokens} if max_tokens is not None else {}
     body |= {"temperature": temperature} if temperature is not None else {}
@@ -51,29 +63,56 @@ def command(
             answer = reached.send("POST", "/v1/chat/completions", body)
             click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         else:
-            tell(said(reached, body))
+            tell(said(reached, body).loam)
 
 
-def said(reached: Gateway, body: dict[str, Any]) -> dict[str, Any]:
-    """Streams an answer to the terminal and returns what Loam says of it."""
+class Spoken(Struct, frozen=True):
+    """What a model said, without the numbers of its sources, and what Loam says of it."""
+
+    text: str
+    loam: dict[str, Any]
+
+
+def said(reached: Gateway, body: dict[str, Any]) -> Spoken:
+    """Streams an answer to the terminal, each sentence with the numbers of its sources. Raises Refused."""
     loam: dict[str, Any] = {}
+    pieces: list[str] = []
+    sources = 0
     for chunk in reached.events("/v1/chat/completions", {**body, "stream": True}):
         for choice in chunk["choices"]:
-            click.echo(choice["delta"].get("content") or "", nl=False)
+            pieces.append(choice["delta"].get("content") or "")
+            click.echo(pieces[-1], nl=False)
+            for _ in choice["delta"].get("annotations", ()):
+                sources += 1
+                click.secho(f" [{sources}]", fg="cyan", nl=False)
         loam = chunk.get("loam") or loam
     click.echo()
-    return loam
+    return Spoken("".join(pieces), loam)
 
 
 def tell(loam: dict[str, Any]) -> None:
-    """Prints the sources of an answer, and a line on its cost."""
+    """Prints the sources of an answer, how sure Loam is of it, and what it cost."""
     out = console()
     for number, citation in enumerate(loam.get("citations", ()), 1):
         place = " › ".join(part for part in (citation["title"], citation["section"]) if part)
+        page = f", page {citation['page']}" if citation["page"] else ""
+        where = f"{citation['url']}{page}, characters {citation['start']}–{citation['end']}"
         out.print(f"\n[{number}] {place}", style="cyan", markup=False)
         out.print(f"    “{citation['quote']}”", style="italic", markup=False)
-        out.print(f"    {citation['url']}, characters {citation['start']}–{citation['end']}", style="dim", markup=False)
+        out.print(f"    {where}", style="dim", markup=False)
     cost = "unknown" if loam.get("cost_usd") is None else f"${loam['cost_usd']}"
-    out.print(f"\n{loam.get('model', '')} · cost {cost} · {loam.get('call_id', '')}", style="dim", markup=False)
+    facts = [loam.get("model", ""), *_sureness(loam), f"cost {cost}", loam.get("call_id", "")]
+    out.print(f"\n{' · '.join(facts)}", style="dim", markup=False)
     for warning in loam.get("warnings", ()):
         out.print(f"note: {warning}", style="yellow", markup=False)
+
+
+def _sureness(loam: dict[str, Any]) -> Iterator[str]:
+    """Whether all is supported, the score of the sentence that is supported least, and how many were left out."""
+    checks = [check for check in loam.get("checks", ()) if check["verdict"] != "free"]
+    given = [check["score"] for check in checks if check["released"]]
+    if given:
+        yield f"{loam['grounding']}, confidence {min(given):.2f}"
+    held = sum(not check["released"] for check in checks)
+    if held:
+        yield f"left out {held} sentence{'s' * (held > 1)} that the documents do not support"

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from loam.cli.ask import tell
-from loam.cli.reach import Gateway, Refused, gateway
+from loam.cli.ask import said, tell
+from loam.cli.reach import Refused, gateway
 
 
 @click.command(name="chat")
@@ -27,11 +27,16 @@ def command(model: str | None, collection: str | None, system: str | None) -> No
                 messages = list(begin)
                 continue
             messages.append({"role": "user", "content": line})
-            answer = _answer(reached, model or f"rag:{collection}", messages)
-            if answer is None:
+            loam = {"metadata": True, **({"collection": collection} if collection and model else {})}
+            body = {"model": model or f"rag:{collection}", "messages": messages, "loam": loam}
+            try:
+                answer = said(reached, body)
+            except Refused as error:
+                click.secho(f"\n{error}", fg="red", err=True)
                 messages.pop()
-            else:
-                messages.append({"role": "assistant", "content": answer})
+                continue
+            messages.append({"role": "assistant", "content": answer.text})
+            tell(answer.loam)
 
 
 def _line() -> str:
@@ -40,23 +45,3 @@ def _line() -> str:
     except click.Abort:
         click.echo()
         return ""
-
-
-def _answer(reached: Gateway, model: str, messages: list[dict[str, Any]]) -> str | None:
-    """Streams an answer; None when it failed, and then the question is not kept."""
-    body = {"model": model, "messages": messages, "stream": True, "loam": {"metadata": True}}
-    pieces: list[str] = []
-    loam: dict[str, Any] = {}
-    try:
-        for chunk in reached.events("/v1/chat/completions", body):
-            for choice in chunk["choices"]:
-                piece = choice["delta"].get("content") or ""
-                pieces.append(piece)
-                click.echo(piece, nl=False)
-            loam = chunk.get("loam") or loam
-    except Refused as error:
-        click.secho(f"\n{error}", fg="red", err=True)
-        return None
-    click.echo()
-    tell(loam)
-    return "".join(pieces)

@@ -73,4 +73,6 @@ def _gateway() -> str:
             health = reached.get("/health")
     except LoamError as error:
         return str(error)
+    for note in health["notes"]:
+        click.echo(f"  note: {note}")
     return "" if health["status"] == "ok" else str(health)

@@ -41,4 +41,6 @@ def _greet(gateway: Running, settings: Settings) -> None:
     click.echo(f"  data:               {Path(settings.data).resolve()}")
     if gateway.admin_key:
         click.echo(f"  admin key (kept in {Path(settings.data) / 'admin-key'}): {gateway.admin_key}")
+    for note in gateway.notes:
+        click.echo(f"  note:               {note}")
     click.echo("Stop with Ctrl-C; running calls are finished first.")

@@ -9,7 +9,18 @@ from typing import Any
 
 from msgspec import structs
 
-from loam.core.calls import Answer, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage, Words
+from loam.core.calls import (
+    Answer,
+    Choice,
+    Citation,
+    Delta,
+    Finish,
+    Head,
+    SentenceCheck,
+    ToolDelta,
+    Usage,
+    Words,
+)
 from loam.core.errors import ModelFailure
 from loam.core.messages import Family, Part, Text, Thinking, ToolCall
 
@@ -38,7 +49,7 @@ class Collector:
         if delta.usage is not None:
             self.usage = delta.usage
         growing = self._choices.get(delta.choice)
-        if growing is None and (delta.has_content or delta.extra):
+        if growing is None and (delta.has_content or delta.checks or delta.extra):
             growing = self._choices[delta.choice] = _Growing()
         if growing is not None:
             growing.add(delta)
@@ -62,6 +73,7 @@ class _Growing:
         self._refusal = ""
         self._logprobs: list[dict[str, Any]] | None = None
         self._citations: tuple[Citation, ...] = ()
+        self._checks: tuple[SentenceCheck, ...] = ()
         self._embedding: list[float] | str | None = None
         self._finish: Finish | None = None
         self._stop_sequence: str | None = None
@@ -82,6 +94,7 @@ class _Growing:
         if delta.embedding is not None:
             self._embedding = delta.embedding
         self._citations += delta.citations
+        self._checks += delta.checks
         self._finish = delta.finish or self._finish
         self._stop_sequence = delta.stop_sequence or self._stop_sequence
         if delta.extra:
@@ -124,6 +137,7 @@ class _Growing:
             self._embedding,
             self._extra,
             self._family,
+            self._checks,
         )
 
 
@@ -223,6 +237,7 @@ def deltas_of(answer: Answer) -> Iterable[Delta]:
             refusal=choice.refusal,
             logprobs=choice.logprobs,
             citations=choice.citations,
+            checks=choice.checks,
             embedding=choice.embedding,
             finish=choice.finish,
             stop_sequence=choice.stop_sequence,

@@ -87,6 +87,8 @@ class Controls(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     deadline: float | None = None
     fallbacks: tuple[str, ...] = ()
     metadata: bool = False
+    grounding: Literal["", "strict", "mark", "off"] = ""
+    """What becomes of sentences that the documents do not support; empty: as the settings say."""
 
 
 class Principal(Struct, frozen=True):
@@ -125,6 +127,7 @@ class Passage(Struct, frozen=True):
     text: str
     score: float
     revision: str
+    page: int | None = None
 
 
 class Citation(Struct, frozen=True, omit_defaults=True):
@@ -142,6 +145,33 @@ class Citation(Struct, frozen=True, omit_defaults=True):
     answer_end: int = 0
     page: int | None = None
     revision: str = ""
+
+
+Verdict = Literal["supported", "weak", "unsupported", "contradicted", "free"]
+"""How a sentence stands to its evidence; weak: people should look; free: it states nothing that needs support."""
+
+
+class SentenceCheck(Struct, frozen=True, omit_defaults=True):
+    """What the documents say of one sentence of an answer, with all that is needed to judge it again.
+
+    `start` and `end` are its place in the answer; a sentence that was held back has none, and its `text` is for the
+    ledger alone. `tier` is the rung of the ladder that decided: 0 pointer, 1 words, 2 trained head or judge.
+    `checker` names the version of the rules and weights.
+    """
+
+    text: str
+    verdict: Verdict
+    released: bool
+    score: float
+    tier: int
+    signals: dict[str, float]
+    checker: str
+    start: int = 0
+    end: int = 0
+    invalid: int = 0
+    """Sources that the model named and that were not offered to it."""
+    repaired: bool = False
+    evidence: tuple[Citation, ...] = ()
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -171,6 +201,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """What the client sent, for the ledger."""
     passages: tuple[Passage, ...] | None = None
     """What a collection holds on the question; `None` where no collection was asked."""
+    question: str = ""
+    """What the passages were looked up for, where that is not the last user message as it stands."""
     chain: tuple[Target, ...] = ()
     """Where the call may go, in this order; `target` is the one it is going to now."""
     target: Target | None = None
@@ -238,6 +270,7 @@ class Delta(Struct, frozen=True, omit_defaults=True):
     tool: ToolDelta | None = None
     logprobs: list[dict[str, Any]] | None = None
     citations: tuple[Citation, ...] = ()
+    checks: tuple[SentenceCheck, ...] = ()
     embedding: list[float] | str | None = None
     finish: Finish | None = None
     stop_sequence: str | None = None
@@ -287,6 +320,7 @@ class Choice(Struct, frozen=True):
     embedding: list[float] | str | None = None
     extra: dict[str, Any] | None = None
     family: Family = "native"
+    checks: tuple[SentenceCheck, ...] = ()
 
     @property
     def text(self) -> str:

@@ -4,7 +4,8 @@
     ├── ModelFailure          a call could not be answered; carries a `Failure`, the verdict that every stage reads
     ├── SettingsError         loam.toml or the environment says something Loam cannot do
     ├── StorageError          the data folder cannot be used (locked by another process, newer than this program, full)
-    └── DocumentError         a document could not be taken in
+    ├── DocumentError         a document could not be taken in
+    └── EncoderError          the encoder's weights are missing, not the right ones, or of a kind that Loam does not run
 
 Invariant: a `Failure` is made where the failure is seen, by a named constructor below; nobody reads its text to decide.
 """
@@ -150,6 +151,10 @@ class StorageError(LoamError):
 
 class DocumentError(LoamError):
     """A document cannot be taken in."""
+
+
+class EncoderError(LoamError):
+    """The encoder or its heads cannot be used."""
 
 
 class ModelFailure(LoamError):

@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
-from loam.core.calls import Call, Delta, Passage, Usage
+from loam.core.calls import Call, Delta, Passage, Principal, Usage
 from loam.core.money import Money
 
 
@@ -75,8 +75,63 @@ class Prices(Protocol):
         ...
 
 
-class Retriever(Protocol):
-    """Finds passages in a collection. Raises ModelFailure (kind `not_found`) for a collection that is not there."""
+SearchMode = Literal["hybrid", "lexical", "dense"]
+"""lexical: by words. dense: by vectors of meaning. hybrid: both, fused; by words alone where there are no vectors."""
 
-    async def search(self, collection: str, question: str, limit: int) -> tuple[Passage, ...]: ...
-    async def revision(self, collection: str) -> str: ...
+
+class SearchOptions(Struct, frozen=True):
+    """How a collection is searched. `metadata` must match to the letter; of a rerank the `rerank` best are read.
+
+    `diversity` from 0 to 1 prefers passages that say something new; `neighbours` adds so many passages on each side.
+    """
+
+    mode: SearchMode = "hybrid"
+    metadata: dict[str, str] = {}
+    diversity: float = 0.0
+    neighbours: int = 0
+    rerank: int = 0
+
+
+NOBODY = Principal()
+AS_USUAL = SearchOptions()
+
+
+class Found(Struct, frozen=True):
+    """What a search gave: `mode` is how it was searched in the end, `notes` say where that is less than was asked."""
+
+    passages: tuple[Passage, ...]
+    mode: SearchMode
+    notes: tuple[str, ...] = ()
+
+
+class Retriever(Protocol):
+    """Finds passages in a collection. Raises ModelFailure (kind `not_found`) for a collection that is not there.
+
+    Only documents that `principal` may read are searched; one without a name reads what everybody may.
+    """
+
+    async def search(
+        self,
+        collection: str,
+        question: str,
+        limit: int,
+        *,
+        principal: Principal = NOBODY,
+        options: SearchOptions = AS_USUAL,
+    ) -> tuple[Passage, ...]: ...
+
+    async def look(
+        self,
+        collection: str,
+        question: str,
+        limit: int,
+        *,
+        principal: Principal = NOBODY,
+        options: SearchOptions = AS_USUAL,
+    ) -> Found:
+        """As `search`, with how it was searched."""
+        ...
+
+    async def revision(self, collection: str, *, principal: Principal | None = None) -> str:
+        """The collection's revision; for a principal, one that differs where it may read other documents."""
+        ...

@@ -150,7 +150,8 @@ def key_of(call: Call, *, scope: Scope, revision: str) -> bytes | None:
         _KEY,
         (
             *_tenant(call, scope),
-            (call.family, call.model, call.task, call.controls.fallbacks, call.controls.collection, revision),
+            (call.family, call.model, call.task, call.controls.fallbacks, revision),
+            (call.controls.collection, call.controls.grounding),
             (call.messages, call.inputs, call.tools, call.tool_choice, call.output, call.sampling),
             (call.extra, call.betas, call.passages),
         ),

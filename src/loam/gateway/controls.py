@@ -1,17 +1,19 @@
 """Loam's own words at the border: `x-loam-*` headers in, headers and the `loam` object out."""
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
 from msgspec import structs
 
-from loam.core.calls import CacheControl, Call, Controls
+from loam.core.calls import CacheControl, Call, Citation, Controls, SentenceCheck
 from loam.core.errors import Failure, refuse
 from loam.core.money import dollars
 from loam.gateway.http import Header
 
 _CACHE_MODES = ("use", "bypass", "refresh", "no-store")
+_GROUNDING_MODES = ("strict", "mark", "off")
 
 
 def controls_of(headers: dict[str, str], body: Controls) -> Controls:
@@ -23,6 +25,8 @@ def controls_of(headers: dict[str, str], body: Controls) -> Controls:
         match name:
             case "user" | "collection":
                 found[name] = value
+            case "grounding":
+                found[name] = _grounding(value)
             case "deadline":
                 found[name] = _seconds(name, value)
             case "metadata":
@@ -35,7 +39,7 @@ def controls_of(headers: dict[str, str], body: Controls) -> Controls:
             case "cache" | "cache-ttl":
                 found["cache"] = _cache(headers)
             case _:
-                known = "user, collection, deadline, metadata, fallbacks, tags, cache, cache-ttl"
+                known = "user, collection, deadline, metadata, fallbacks, tags, cache, cache-ttl, grounding"
                 raise refuse("bad_request", f"the header x-loam-{name} is not known; there are: {known}")
     said = {field: getattr(body, field) for field in Controls.__struct_fields__ if getattr(body, field)}
     return Controls(**{**found, **said})
@@ -47,6 +51,12 @@ def _cache(headers: dict[str, str]) -> CacheControl:
         raise refuse("bad_request", f"x-loam-cache is {mode!r}; it can be {', '.join(_CACHE_MODES)}")
     ttl = headers.get("cache-ttl")
     return msgspec.convert({"mode": mode, "ttl": None if ttl is None else _seconds("cache-ttl", ttl)}, CacheControl)
+
+
+def _grounding(mode: str) -> str:
+    if mode not in _GROUNDING_MODES:
+        raise refuse("bad_request", f"x-loam-grounding is {mode!r}; it can be {', '.join(_GROUNDING_MODES)}")
+    return mode
 
 
 def _seconds(name: str, value: str) -> float:
@@ -101,11 +111,14 @@ def failure_headers(call: Call | None, call_id: str, failure: Failure) -> list[H
     return headers
 
 
-def loam_object(call: Call, citations: list[Any]) -> dict[str, Any] | None:
-    """The `loam` object of an answer, where the client asked for it or citations need a place; else None."""
-    if not call.controls.metadata and not citations:
+def loam_object(
+    call: Call, citations: Sequence[Citation], checks: Sequence[SentenceCheck] = ()
+) -> dict[str, Any] | None:
+    """The `loam` object of an answer, where the client asked for it or its sources need a place; else None."""
+    if not call.controls.metadata and not citations and not checks:
         return None
     trace = call.trace
+    grounded = {"grounding": _grounding_of(checks), "checks": [_told(check) for check in checks]} if checks else {}
     return {
         "call_id": call.id,
         "model": trace.model,
@@ -115,4 +128,19 @@ def loam_object(call: Call, citations: list[Any]) -> dict[str, Any] | None:
         "route": trace.route,
         "warnings": trace.warnings,
         "citations": [structs.asdict(citation) for citation in citations],
+        **grounded,
     }
+
+
+def _grounding_of(checks: Sequence[SentenceCheck]) -> str:
+    """What an answer as a whole is worth: every statement supported, some of them, or none delivered."""
+    stated = [check for check in checks if check.verdict != "free"]
+    if not any(check.released for check in stated):
+        return "abstained"
+    return "grounded" if all(check.released and check.verdict == "supported" for check in stated) else "partial"
+
+
+def _told(check: SentenceCheck) -> SentenceCheck:
+    """The check as the client may see it: what was held back stays so, and quotes that support are citations."""
+    flagged = check.released and check.verdict in ("unsupported", "contradicted")
+    return structs.replace(check, text=check.text if check.released else "", evidence=check.evidence if flagged else ())

@@ -15,7 +15,7 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct, structs
 
 from loam.core.answers import Collector
-from loam.core.calls import Answer, Call, Citation, Delta, Principal
+from loam.core.calls import Answer, Call, Citation, Delta, Principal, SentenceCheck
 from loam.core.clock import Clock, new_id
 from loam.core.errors import Failure, ModelFailure
 from loam.core.ports import Model
@@ -133,18 +133,19 @@ class Endpoint:
             await self._broken(call, exchange, error.failure)
             return
         citations = [citation for choice in answer.choices for citation in choice.citations]
-        body = self._border.whole(call, answer, self._clock.now(), loam_object(call, citations))
+        checks = [check for choice in answer.choices for check in choice.checks]
+        body = self._border.whole(call, answer, self._clock.now(), loam_object(call, citations, checks))
         headers = [JSON, *answer_headers(call, final=True), *self._limits(call.principal)]
         exchange.complete = True
         await send_whole(exchange.send, 200, body, headers, scope=exchange.scope)
 
     async def _stream(self, call: Call, exchange: "_Exchange") -> None:
         encoder = self._border.stream(call, self._clock.now())
-        citations: list[Citation] = []
+        grounds = _Grounds([], [])
         collector = Collector() if self._memory is not None else None
         try:
             async with aclosing(self._road.answer(call)) as deltas:
-                await self._pump(call, deltas, exchange, encoder.delta, citations, collector)
+                await self._pump(call, deltas, exchange, encoder.delta, grounds, collector)
             if self._memory is not None and collector is not None:
                 await self._memory.keep(call, collector.answer())
         except ModelFailure as error:
@@ -157,7 +158,7 @@ class Endpoint:
         if not exchange.started:
             await exchange.start(200, [*EVENTS, *answer_headers(call, final=True), *self._limits(call.principal)])
         exchange.complete = True
-        await exchange.body(encoder.end(loam_object(call, citations)), more=False)
+        await exchange.body(encoder.end(loam_object(call, grounds.citations, grounds.checks)), more=False)
 
     async def _pump(
         self,
@@ -165,7 +166,7 @@ class Endpoint:
         deltas: AsyncGenerator[Delta, None],
         exchange: "_Exchange",
         encode: Callable[[Delta], bytes],
-        citations: list[Citation],
+        grounds: "_Grounds",
         collector: Collector | None,
     ) -> None:
         held = b""
@@ -173,8 +174,9 @@ class Endpoint:
             data = encode(delta)
             if collector is not None:
                 collector.add(delta)
-            if delta.citations:
-                citations += delta.citations
+            if delta.citations or delta.checks:
+                grounds.citations += delta.citations
+                grounds.checks += delta.checks
             if exchange.started:
                 if data:
                     await exchange.body(data)
@@ -198,6 +200,13 @@ class Endpoint:
         if call is not None:
             headers += self._limits(call.principal)
         await send_whole(send, failure.http_status, self._border.failure(failure, call_id), headers)
+
+
+class _Grounds(Struct):
+    """What a streamed answer stands on, kept for the `loam` object at its end."""
+
+    citations: list[Citation]
+    checks: list[SentenceCheck]
 
 
 class _Exchange:

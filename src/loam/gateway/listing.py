@@ -3,7 +3,7 @@
 Invariant: a key sees only the models that it may ask.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
@@ -23,7 +23,12 @@ class ModelList:
     """An ASGI app. `names` gives every model now, `may` whether a principal may ask one."""
 
     def __init__(
-        self, names: Callable[[], tuple[str, ...]], *, may: Callable[[Principal, str], bool], door: Door, since: float
+        self,
+        names: Callable[[], Awaitable[Sequence[str]]],
+        *,
+        may: Callable[[Principal, str], bool],
+        door: Door,
+        since: float,
     ) -> None:
         self._names = names
         self._may = may
@@ -33,7 +38,7 @@ class ModelList:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             principal = self._door.admit(scope, read_head(scope["headers"]))
-            names = [name for name in self._names() if self._may(principal, name)]
+            names = [name for name in await self._names() if self._may(principal, name)]
             wanted = unquote(scope["path"].partition(PATH)[2].strip("/"))
             answer = self._one(wanted, names) if wanted else self._all(names)
         except ModelFailure as error:

@@ -42,11 +42,12 @@ class Stats(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """`problem` says what is wrong where the status is not ok."""
+    """`problem` says what is wrong where the status is not ok; `notes` say what works less well than it could."""
 
     status: Literal["ok", "failing"]
     version: str
     problem: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class ModelEntry(Struct, frozen=True):
@@ -147,15 +148,16 @@ def state_operations(
     models: Callable[[], Awaitable[list[ModelEntry]]],
     check: Callable[[], Awaitable[str]],
     version: str,
+    notes: tuple[str, ...] = (),
 ) -> tuple[Operation, ...]:
     """Health, readiness, metrics and what can be asked. `check` gives what is wrong, empty for nothing."""
 
     async def health(asked: Asked) -> Health:
-        return Health("ok", version)
+        return Health("ok", version, notes=notes)
 
     async def ready(asked: Asked) -> Health:
         problem = await check()
-        return Health("failing" if problem else "ok", version, problem)
+        return Health("failing" if problem else "ok", version, problem, notes)
 
     async def scrape(asked: Asked) -> Plain:
         return Plain(metrics.text(), "text/plain; version=0.0.4; charset=utf-8")

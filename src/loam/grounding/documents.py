@@ -1,37 +1,63 @@
-"""Bytes with a name to a Document: which formats there are, how text is decoded, what is refused.
+"""Bytes with a name to a Document: which formats there are, and who reads them.
 
-Knows file name endings and encodings. Knows no folder, no database. Does no I/O.
+Knows file name endings. Knows no folder, no database, and of the formats only the names of their modules in
+`loam.grounding.formats`, which are imported when a file of their kind is read. Does no I/O but for the process that
+reads what a parser may choke on.
 Invariant: whatever the bytes are, the outcome is a Document or a DocumentError that says what to do.
 """
 
 import re
-from collections.abc import Callable
 from pathlib import PurePosixPath
 
+from msgspec import Struct
+
 from loam.core.errors import DocumentError
-from loam.grounding.canonical import Document, Writer
-from loam.grounding.markdown import read_markdown
+from loam.grounding.canonical import Document
+from loam.grounding.formats.apart import read_apart, read_here
+from loam.grounding.formats.sniff import ADVICE, check_kind
+from loam.grounding.formats.source import Source
 
 CANON = "1"
 """The version of the canonical form; a change of it makes every document be taken in anew."""
 
+_CODE = (
+    ".py .pyi .js .mjs .cjs .jsx .ts .tsx .vue .svelte .java .kt .kts .scala .groovy .go .rs .c .h .cc .cpp .cxx .hpp "
+    ".cs .swift .m .mm .rb .php .pl .pm .lua .r .jl .dart .ex .exs .erl .hs .clj .ml .zig .sh .bash .zsh .fish "
+    ".ps1 .bat .sql .graphql .proto .tf .css .scss .less .yaml .yml .toml .ini .cfg .conf .properties .xml .xsd .gradle"
+)
+_PARSER_MAY_SQUARE = 32 * 2**10  # bytes: below, the worst HTML costs the parser about a second
 
-def _read_text(text: str, title: str) -> Document:
-    writer = Writer()
-    if text.strip():
-        writer.paragraph(text.strip())
-    return writer.document(title)
+
+class Format(Struct, frozen=True):
+    """A family of files: `module` reads those with these endings.
+
+    Files of more than `here` bytes are read in a process of their own: none by default.
+    """
+
+    kind: str
+    module: str
+    endings: tuple[str, ...]
+    here: int = 2**63
 
 
-FORMATS: dict[str, Callable[[str, str], Document]] = {
-    ".md": read_markdown,
-    ".markdown": read_markdown,
-    ".txt": _read_text,
-    ".text": _read_text,
-}
-
-_BOMS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
+KINDS = (
+    Format("Markdown", "markup", (".md", ".markdown")),
+    Format("text", "plain", (".txt", ".text", ".log", ".rst", ".tex", ".latex", ".adoc", ".asciidoc", ".org")),
+    Format("HTML", "html", (".html", ".htm", ".xhtml"), here=_PARSER_MAY_SQUARE),
+    Format("PDF", "pdf", (".pdf",), here=0),
+    Format("Word", "word", (".docx",), here=0),
+    Format("PowerPoint", "slides", (".pptx",), here=0),
+    Format("Excel", "sheets", (".xlsx", ".xlsm"), here=0),
+    Format("CSV", "csv_rows", (".csv", ".tsv")),
+    Format("EPUB", "epub", (".epub",), here=0),
+    Format("e-mail", "mail", (".eml",), here=_PARSER_MAY_SQUARE),
+    Format("JSON", "json_values", (".json", ".jsonl", ".ndjson")),
+    Format("source code", "code", tuple(_CODE.split())),
+)
+FORMATS = {ending: kind for kind in KINDS for ending in kind.endings}
+_NOTHING = "there is no text in it; leave it out or give it some"
+READS = ", ".join(f"{kind.kind} ({kind.endings[0]})" for kind in KINDS)
+"""What Loam reads, for messages."""
 
 
 def supported(name: str) -> bool:
@@ -42,36 +68,25 @@ def supported(name: str) -> bool:
 def read_document(name: str, data: bytes) -> Document:
     """Reads one file's bytes; the name's ending decides the format.
 
-    Raises DocumentError for other formats, for bytes that are no text, and for documents without a word in them.
+    Raises DocumentError for other formats, for bytes that are not what the ending says, and for documents without a
+    word in them.
     """
     path = PurePosixPath(name)
-    read = FORMATS.get(path.suffix.lower())
-    if read is None:
+    ending = path.suffix.lower()
+    kind = FORMATS.get(ending)
+    if kind is None:
+        advice = ADVICE.get(ending, "save the document as one of these, or leave it out")
         raise DocumentError(
-            f"{name}: files ending in {path.suffix or 'nothing'!r} cannot be read yet; "
-            f"Loam reads {', '.join(FORMATS)}; save the document as one of these"
+            f"{name}: files ending in {ending or 'nothing'!r} cannot be read; Loam reads {READS}; {advice}"
         )
-    document = read(_decoded(name, data), _title_of(path))
+    source = Source(name, _title_of(path), data)
+    if not data.strip():
+        raise source.refuse(_NOTHING)
+    check_kind(source, ending)
+    document = (read_here if len(data) <= kind.here else read_apart)(kind.module, source)
     if not document.sections:
-        raise DocumentError(f"{name}: there is no text in it; leave it out or give it some")
+        raise source.refuse(_NOTHING)
     return document
-
-
-def _decoded(name: str, data: bytes) -> str:
-    encoding = next((encoding for bom, encoding in _BOMS if data.startswith(bom)), "utf-8")
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DocumentError(
-            f"{name}: not valid {encoding.upper()} (byte {error.start} of {len(data)}); save it as UTF-8"
-        ) from error
-    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
-    if control := _CONTROL.search(text):
-        raise DocumentError(
-            f"{name}: binary data (a {control.group()!r} at character {control.start()}), not text; "
-            "give it the ending of its real format, or leave it out"
-        )
-    return text
 
 
 def _title_of(path: PurePosixPath) -> str:

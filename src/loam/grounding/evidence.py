@@ -10,18 +10,23 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from loam.core.calls import Passage
 from loam.grounding.sentences import Sentence, sentences
 from loam.grounding.terms import STOP_WORDS, stem, words
+
+if TYPE_CHECKING:
+    from loam.grounding.encoder.port import Reading
 
 # What a word of the question counts where the sentence itself lacks it; chosen by hand, see bench/reader.py.
 _IN_HEADING, _IN_TITLE, _IN_PASSAGE = 0.8, 0.4, 0.2
 # What speaks for a sentence beyond the words it covers, and against it.
 _PAIRS, _NUMBER_GIVEN, _DEFINED, _HEADED = 0.25, 0.4, 0.3, 0.3
 _LATER_PASSAGE, _TWO_SENTENCES = 0.15, 0.05
+_SPAN = 0.5  # what a span that the heads are sure of adds
 _LONGEST_LIST = 900  # characters that a quote may grow by for the list it announces
 
 _QUANTITY = re.compile(
@@ -49,23 +54,34 @@ class Evidence(Struct, frozen=True):
     end: int
     support: float
     rank: float
+    read: float | None = None
+    """How sure the trained heads are that the answer is in this stretch; None where there are none."""
 
     @property
     def quote(self) -> str:
         return self.passage.text[self.start : self.end]
 
 
-def best(question: str, passages: Sequence[Passage]) -> Evidence | None:
-    """The best supported stretch of the passages (best passage first); None where there is none."""
+def best(question: str, passages: Sequence[Passage], readings: Sequence["Reading"] = ()) -> Evidence | None:
+    """The best supported stretch of the passages (best passage first); None where there is none.
+
+    With `readings`, one a passage, a stretch that holds the span which the heads chose stands higher.
+    """
     pages = [_page(passage) for passage in passages]
     asked = _Question(question, pages)
     rivals = (
-        evidence
+        _read(evidence, readings[place]) if readings else evidence
         for place, page in enumerate(pages)
         for evidence in _judged(asked, page, _LATER_PASSAGE * place / len(pages))
     )
     found = max(rivals, key=lambda evidence: evidence.rank, default=None)
     return _with_list(found) if found else None
+
+
+def _read(evidence: Evidence, reading: "Reading") -> Evidence:
+    holds = reading.start < reading.end and evidence.start <= reading.start and reading.end <= evidence.end
+    sure = reading.relevance * reading.answerable if holds else 0.0
+    return structs.replace(evidence, rank=evidence.rank + _SPAN * sure, read=sure)
 
 
 class _Line(Struct, frozen=True):
@@ -194,4 +210,4 @@ def _with_list(found: Evidence) -> Evidence:
         if sentence.kind == "prose" or sentence.end - found.end > _LONGEST_LIST:
             break
         end = sentence.end
-    return Evidence(found.passage, found.start, end, found.support, found.rank)
+    return structs.replace(found, end=end)

@@ -1,357 +1,197 @@
-"""Collections of documents in SQLite, searched with FTS5.
+"""Collections in one SQLite file: the store that needs no server.
 
-Knows its own database file and the ranking. Does not know folders, formats or models.
-Invariants: `apply` changes a collection in one transaction, so a reader sees it before or after, never between; a
-passage's text is the document's text from `start` to `end`; a collection's revision changes exactly when one
-of its documents does.
+Puts the rooms together: `changes` writes, `catalogue` reads, `lexical` and `vectors` search. Each method is one
+transaction. Needs no library but Python's own until vectors are searched.
 """
 
-import hashlib
-import re
-import sqlite3
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from msgspec import Struct
-
-from loam.core.calls import Passage
-from loam.core.errors import ModelFailure, refuse
-from loam.grounding.canonical import Document
-from loam.grounding.passages import Piece
-from loam.grounding.terms import match_query, searchable
-from loam.storage.database import Database
-from loam.storage.migrations import Migration
-
-MIGRATIONS = (
-    Migration(
-        "documents-001-collections",
-        """
-        CREATE TABLE collections (
-            id INTEGER PRIMARY KEY,
-            name TEXT NOT NULL UNIQUE,
-            revision TEXT NOT NULL
-        ) STRICT;
-        CREATE TABLE documents (
-            id TEXT PRIMARY KEY,
-            collection INTEGER NOT NULL REFERENCES collections (id),
-            source TEXT NOT NULL,
-            path TEXT NOT NULL,
-            title TEXT NOT NULL,
-            text TEXT NOT NULL,
-            revision TEXT NOT NULL,
-            content_hash TEXT NOT NULL,
-            UNIQUE (collection, source, path)
-        ) STRICT;
-        CREATE TABLE passages (
-            id INTEGER PRIMARY KEY,
-            document TEXT NOT NULL REFERENCES documents (id),
-            section TEXT NOT NULL,
-            start INTEGER NOT NULL,
-            end INTEGER NOT NULL,
-            text TEXT NOT NULL
-        ) STRICT;
-        CREATE INDEX passages_of_a_document ON passages (document, start);
-        CREATE VIRTUAL TABLE passage_words USING fts5 (
-            collection, title, section, body, content = '', tokenize = 'porter unicode61'
-        );
-        """,
-    ),
+from loam.core.calls import Passage, Principal
+from loam.core.ports import AS_USUAL, NOBODY, Found, SearchOptions
+from loam.grounding import catalogue, changes, lexical, staging
+from loam.grounding.catalogue import snapshot
+from loam.grounding.extras import extra
+from loam.grounding.retrieve import Retrieval
+from loam.grounding.search_settings import SEARCH, SearchSettings
+from loam.grounding.store import (
+    ALL,
+    Change,
+    Collection,
+    DocumentEntry,
+    Fetched,
+    Held,
+    Hits,
+    Scope,
+    StoredDocument,
+    Text,
+    check_access,
+    check_name,
 )
+from loam.grounding.tables import MIGRATIONS
+from loam.storage.database import Database
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_WEIGHTS = "0.0, 1.0, 3.0, 1.0"  # collection, title, section, body: measured by bench/reader.py
+if TYPE_CHECKING:
+    from loam.grounding.store import Vectors
 
-
-class Collection(Struct, frozen=True):
-    """What a collection holds; `revision` changes when any of its documents does."""
-
-    name: str
-    revision: str
-    documents: int
-    passages: int
-    characters: int
-
-
-class DocumentEntry(Struct, frozen=True):
-    """A document without its text. `path` is its name within `source`, `revision` the hash of its text."""
-
-    id: str
-    source: str
-    path: str
-    title: str
-    revision: str
-    characters: int
-
-
-class StoredDocument(Struct, frozen=True):
-    """A document as citations count its characters."""
-
-    id: str
-    source: str
-    path: str
-    title: str
-    revision: str
-    text: str
-
-
-class Taken(Struct, frozen=True):
-    """A document to store as `path`, cut into `pieces`, with the hash of the bytes it was read from."""
-
-    path: str
-    document: Document
-    pieces: tuple[Piece, ...]
-    content_hash: str
+__all__ = ["MIGRATIONS", "Index"]
 
 
 class Index:
-    """Use one for a database opened with `MIGRATIONS`.
+    """A Store. Use `Index.open` for a file that an older program may have written.
 
     ```python
-    index = Index(await Database.open(folder / "documents.db", MIGRATIONS))
+    index = await Index.open(folder / "documents.db")
     passages = await index.search("handbook", "Who approves leave?", 5)
     ```
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, settings: SearchSettings = SEARCH, *, derived: Path | None = None) -> None:
         self._database = database
+        self._settings = settings
+        self._derived = derived or database.path.with_suffix(".derived")
+        self._matrices: Any = None
 
-    async def search(self, collection: str, question: str, limit: int) -> tuple[Passage, ...]:
-        """The passages that fit the question best, best first. Raises ModelFailure (not_found)."""
-        return await self._database.read(lambda connection: _search(connection, collection, question, limit))
+    @classmethod
+    async def open(cls, path: Path, settings: SearchSettings = SEARCH) -> "Index":
+        """Opens or makes the file and brings it up to date. Raises StorageError."""
+        database = await Database.open(path, MIGRATIONS)
+        await database.write(changes.renew)
+        return cls(database, settings)
 
-    async def revision(self, collection: str) -> str:
+    async def close(self) -> None:
+        """Stops what is being built, and closes the file."""
+        if self._matrices is not None:
+            await self._matrices.close()
+        await self._database.close()
+
+    async def search(
+        self,
+        collection: str,
+        question: str,
+        limit: int,
+        *,
+        principal: Principal = NOBODY,
+        options: SearchOptions = AS_USUAL,
+    ) -> tuple[Passage, ...]:
+        """What a `Retrieval` without an encoder finds: by words alone. Raises ModelFailure (not_found)."""
+        return await Retrieval(self).search(collection, question, limit, principal=principal, options=options)
+
+    async def look(
+        self,
+        collection: str,
+        question: str,
+        limit: int,
+        *,
+        principal: Principal = NOBODY,
+        options: SearchOptions = AS_USUAL,
+    ) -> Found:
+        """As `search`, with how it was searched."""
+        return await Retrieval(self).look(collection, question, limit, principal=principal, options=options)
+
+    async def revision(self, collection: str, *, principal: Principal | None = None) -> str:
         """The collection's revision. Raises ModelFailure (not_found)."""
-        return await self._database.read(lambda connection: _known(connection, collection).revision)
+        return await self._database.read(snapshot(lambda c: catalogue.revision(c, collection, principal)))
 
     async def collections(self) -> tuple[Collection, ...]:
         """All collections by name."""
-        return await self._database.read(lambda connection: _collections(connection, ""))
+        return await self._database.read(catalogue.collections)
 
     async def collection(self, name: str) -> Collection:
         """One collection. Raises ModelFailure (not_found)."""
-        return await self._database.read(lambda connection: _collection(connection, name))
+        return await self._database.read(snapshot(lambda c: catalogue.collection(c, name)))
 
-    async def documents(self, collection: str, *, after: str = "", limit: int = 1000) -> tuple[DocumentEntry, ...]:
+    async def documents(
+        self, collection: str, *, after: str = "", limit: int = 1000, scope: Scope = ALL
+    ) -> tuple[DocumentEntry, ...]:
         """The documents by path, from beyond the document with the id `after`. Raises ModelFailure (not_found)."""
-        return await self._database.read(lambda connection: _documents(connection, collection, after, limit))
+        return await self._database.read(
+            snapshot(lambda c: catalogue.documents(c, collection, after=after, limit=limit, scope=scope))
+        )
 
-    async def document(self, collection: str, document_id: str) -> StoredDocument:
+    async def document(self, collection: str, document_id: str, *, scope: Scope = ALL) -> StoredDocument:
         """A document with its text. Raises ModelFailure (not_found)."""
-        return await self._database.read(lambda connection: _document(connection, collection, document_id))
+        return await self._database.read(snapshot(lambda c: catalogue.document(c, collection, document_id, scope)))
 
-    async def passages(self, collection: str, document_id: str) -> tuple[Passage, ...]:
+    async def passages(self, collection: str, document_id: str, *, scope: Scope = ALL) -> tuple[Passage, ...]:
         """A document's passages in order. Raises ModelFailure (not_found)."""
-        return await self._database.read(lambda connection: _passages(connection, collection, document_id))
+        return await self._database.read(snapshot(lambda c: catalogue.passages(c, collection, document_id, scope)))
 
-    async def hashes(self, collection: str, source: str) -> dict[str, str]:
-        """Path to content hash of what the collection has from a source; empty for a collection that is not there."""
-        return await self._database.read(lambda connection: _hashes(connection, collection, source))
+    async def held(self, collection: str, source: str) -> dict[str, Held]:
+        """By path, what the collection has from a source; empty for a collection that is not there."""
+        return await self._database.read(lambda c: catalogue.held(c, collection, source))
 
-    async def apply(
-        self, collection: str, *, source: str, taken: Sequence[Taken], gone: Sequence[str] = ()
-    ) -> Collection:
-        """Makes the collection if it is new, stores `taken` in place of what stood there, drops the paths `gone`.
+    async def apply(self, collection: str, change: Change) -> Collection:
+        """Makes the collection if it is new, and changes it, all or nothing.
 
-        All of it or nothing. Raises ModelFailure (bad_request) for a name that no collection can have.
+        Raises ModelFailure (bad_request) for a name that no collection can have, and for readers that nobody can be.
         """
         check_name(collection)
-        return await self._database.write(lambda connection: _apply(connection, collection, source, taken, gone))
+        for taken in change.taken:
+            check_access(taken.access)
+        return await self._database.write(lambda c: changes.apply(c, collection, change))
 
     async def delete(self, collection: str, document_id: str | None = None) -> None:
         """Drops a document, or the collection with all it holds. Raises ModelFailure (not_found)."""
-        await self._database.write(lambda connection: _delete(connection, collection, document_id))
+        await self._database.write(lambda c: changes.delete(c, collection, document_id))
 
+    async def find_words(self, collection: str, question: str, *, scope: Scope, limit: int) -> Hits:
+        """The passages in scope whose words fit the question best. Raises ModelFailure (not_found)."""
 
-def check_name(collection: str) -> None:
-    """Raises ModelFailure (bad_request) for a name that no collection can have."""
-    if not _NAME.fullmatch(collection):
-        raise refuse(
-            "bad_request",
-            f"{collection[:80]!r} is no name for a collection; use 1 to 64 of a-z, 0-9, dot, dash and underscore, "
-            "beginning with a letter or digit",
-            param="collection",
-        )
+        def found(connection: Any) -> Hits:
+            known = catalogue.known(connection, collection)
+            hits = lexical.search(connection, known.id, question, scope=scope, limit=limit)
+            return Hits(known.stamp, tuple(hits))
 
+        return await self._database.read(snapshot(found))
 
-class _Known(Struct, frozen=True):
-    id: int
-    revision: str
+    async def find_near(self, collection: str, vector: "Vectors", *, encoder: str, scope: Scope, limit: int) -> Hits:
+        """The passages in scope whose vectors are nearest. Raises ModelFailure (not_found)."""
+        if self._matrices is None:
+            vectors = extra("loam.grounding.vectors")
+            self._matrices = vectors.Matrices(self._database, self._settings, folder=self._derived)
+        return await self._matrices.near(collection, vector, encoder=encoder, scope=scope, limit=limit)
 
+    async def fetch(self, collection: str, ids: Sequence[int], *, scope: Scope, neighbours: int = 0) -> Fetched:
+        """The passages of these ids that are in scope, each grown by so many neighbours on either side."""
 
-def _known(connection: sqlite3.Connection, name: str) -> _Known:
-    row = connection.execute("SELECT id, revision FROM collections WHERE name = ?", (name,)).fetchone()
-    if row is None:
-        raise _missing(connection, name)
-    return _Known(*row)
+        def found(connection: Any) -> Fetched:
+            passages = catalogue.fetched(connection, collection, ids, scope=scope, neighbours=neighbours)
+            return Fetched(catalogue.known(connection, collection).stamp, passages)
 
+        return await self._database.read(snapshot(found))
 
-def _missing(connection: sqlite3.Connection, name: str) -> ModelFailure:
-    names = [row[0] for row in connection.execute("SELECT name FROM collections ORDER BY name LIMIT 20")]
-    there = f"there are: {', '.join(names)}" if names else "there is none yet; make one with `loam ingest`"
-    return refuse("not_found", f"there is no collection {name[:80]!r}; {there}", param="collection")
+    async def vectors(self, ids: Sequence[int]) -> "dict[int, Vectors]":
+        """The vectors of these passages, where they have one."""
+        kept = await self._database.read(lambda c: extra("loam.grounding.vectors").read_vectors(c, ids))
+        return dict(zip(kept.ids.tolist(), kept.values, strict=True))
 
+    async def unembedded(self, collection: str, encoder: str, limit: int) -> list[Text]:
+        """Texts of the collection's passages that have no vector of this encoder, neither stored nor staged."""
+        return await self._database.read(snapshot(lambda c: catalogue.unembedded(c, collection, encoder, limit)))
 
-def _collections(connection: sqlite3.Connection, name: str) -> tuple[Collection, ...]:
-    rows = connection.execute(
-        """SELECT name, collections.revision, count(documents.id),
-                  (SELECT count(*) FROM passages JOIN documents ON documents.id = passages.document
-                    WHERE documents.collection = collections.id),
-                  coalesce(sum(length(text)), 0)
-             FROM collections LEFT JOIN documents ON documents.collection = collections.id
-            WHERE ? IN ('', name) GROUP BY collections.id ORDER BY name""",
-        (name,),
-    )
-    return tuple(Collection(*row) for row in rows)
+    async def unstaged(self, encoder: str, digests: Sequence[str]) -> set[str]:
+        """Which of these texts no vector is known of; those that other passages have are staged on the way."""
+        return await self._database.write(lambda c: staging.unstaged(c, encoder, digests))
 
+    async def stage(self, encoder: str, digests: Sequence[str], vectors: "Vectors") -> None:
+        """Keeps vectors for the run that will apply them; one that is broken off finds them again."""
+        halves = [row.astype("float16").tobytes() for row in vectors]
+        await self._database.write(lambda c: staging.stage(c, encoder, list(zip(digests, halves, strict=True))))
 
-def _collection(connection: sqlite3.Connection, name: str) -> Collection:
-    found = _collections(connection, name) if name else ()
-    if not found:
-        raise _missing(connection, name)
-    return found[0]
+    async def arrive(self, contents: Sequence[bytes]) -> tuple[str, ...]:
+        """Keeps bytes that a later mirroring will name by the hashes that this gives."""
+        return await self._database.write(lambda c: staging.arrive(c, contents))
 
+    async def arrived(self, hashes: Sequence[str]) -> set[str]:
+        """Which of these bytes are here."""
+        return await self._database.read(lambda c: staging.arrived(c, hashes))
 
-def _documents(connection: sqlite3.Connection, collection: str, after: str, limit: int) -> tuple[DocumentEntry, ...]:
-    rows = connection.execute(
-        """SELECT id, source, path, title, revision, length(text) FROM documents
-            WHERE collection = ? AND (? = '' OR (path, id) > (SELECT path, id FROM documents WHERE id = ?))
-            ORDER BY path, id LIMIT ?""",
-        (_known(connection, collection).id, after, after, limit),
-    )
-    return tuple(DocumentEntry(*row) for row in rows)
+    async def content(self, hash: str) -> bytes | None:
+        """Bytes that arrived, None where they did not."""
+        return await self._database.read(lambda c: staging.content(c, hash))
 
-
-def _document(connection: sqlite3.Connection, collection: str, document_id: str) -> StoredDocument:
-    row = connection.execute(
-        "SELECT id, source, path, title, revision, text FROM documents WHERE collection = ? AND id = ?",
-        (_known(connection, collection).id, document_id),
-    ).fetchone()
-    if row is None:
-        raise refuse("not_found", f"collection {collection!r} has no document {document_id[:80]!r}", param="document")
-    return StoredDocument(*row)
-
-
-def _passages(connection: sqlite3.Connection, collection: str, document_id: str) -> tuple[Passage, ...]:
-    document = _document(connection, collection, document_id)
-    rows = connection.execute(
-        "SELECT section, start, end, text FROM passages WHERE document = ? ORDER BY start", (document_id,)
-    )
-    return tuple(
-        Passage(document.id, document.title, document.path, *row, score=0.0, revision=document.revision) for row in rows
-    )
-
-
-def _search(connection: sqlite3.Connection, collection: str, question: str, limit: int) -> tuple[Passage, ...]:
-    known = _known(connection, collection)
-    query = match_query(question)
-    if not query:
-        return ()
-    rows = connection.execute(
-        f"""SELECT documents.id, title, path, section, start, end, passages.text, -found.score, documents.revision
-              FROM (SELECT rowid, bm25(passage_words, {_WEIGHTS}) AS score FROM passage_words
-                     WHERE passage_words MATCH ? ORDER BY score LIMIT ?) AS found
-              JOIN passages ON passages.id = found.rowid
-              JOIN documents ON documents.id = passages.document
-             ORDER BY found.score, passages.id""",  # noqa: S608 - the weights are a constant above
-        (f'collection : "{_scope(known.id)}" AND {{title section body}} : ({query})', limit),
-    )
-    return tuple(Passage(*row) for row in rows)
-
-
-def _hashes(connection: sqlite3.Connection, collection: str, source: str) -> dict[str, str]:
-    rows = connection.execute(
-        """SELECT path, content_hash FROM documents JOIN collections ON collections.id = documents.collection
-            WHERE name = ? AND source = ?""",
-        (collection, source),
-    )
-    return dict(rows.fetchall())
-
-
-def _apply(
-    connection: sqlite3.Connection, collection: str, source: str, taken: Sequence[Taken], gone: Sequence[str]
-) -> Collection:
-    connection.execute("INSERT OR IGNORE INTO collections (name, revision) VALUES (?, '')", (collection,))
-    known = _known(connection, collection)
-    for path in gone:
-        _drop(connection, known.id, _document_id(collection, source, path))
-    for one in taken:
-        _store(connection, known.id, _document_id(collection, source, one.path), source, one)
-    _revise(connection, known.id)
-    return _collection(connection, collection)
-
-
-def _store(connection: sqlite3.Connection, collection: int, document_id: str, source: str, taken: Taken) -> None:
-    _drop(connection, collection, document_id)
-    document = taken.document
-    connection.execute(
-        "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            *(document_id, collection, source, taken.path),
-            *(document.title, document.text, _digest(document.text), taken.content_hash),
-        ),
-    )
-    for piece in taken.pieces:
-        text = document.text[piece.start : piece.end]
-        cursor = connection.execute(
-            "INSERT INTO passages (document, section, start, end, text) VALUES (?, ?, ?, ?, ?)",
-            (document_id, piece.section, piece.start, piece.end, text),
-        )
-        connection.execute(
-            "INSERT INTO passage_words (rowid, collection, title, section, body) VALUES (?, ?, ?, ?, ?)",
-            (cursor.lastrowid, *_words(collection, document.title, piece.section, text)),
-        )
-
-
-def _drop(connection: sqlite3.Connection, collection: int, document_id: str) -> None:
-    """A contentless index forgets a row only when told exactly what it was given."""
-    rows = connection.execute(
-        """SELECT passages.id, title, section, passages.text FROM passages
-             JOIN documents ON documents.id = passages.document WHERE document = ?""",
-        (document_id,),
-    ).fetchall()
-    for rowid, *given in rows:
-        connection.execute(
-            """INSERT INTO passage_words (passage_words, rowid, collection, title, section, body)
-               VALUES ('delete', ?, ?, ?, ?, ?)""",
-            (rowid, *_words(collection, *given)),
-        )
-    connection.execute("DELETE FROM passages WHERE document = ?", (document_id,))
-    connection.execute("DELETE FROM documents WHERE id = ?", (document_id,))
-
-
-def _delete(connection: sqlite3.Connection, collection: str, document_id: str | None) -> None:
-    known = _known(connection, collection)
-    if document_id is not None:
-        _document(connection, collection, document_id)
-        _drop(connection, known.id, document_id)
-        _revise(connection, known.id)
-        return
-    rows = connection.execute("SELECT id FROM documents WHERE collection = ?", (known.id,)).fetchall()
-    for row in rows:
-        _drop(connection, known.id, row[0])
-    connection.execute("DELETE FROM collections WHERE id = ?", (known.id,))
-
-
-def _revise(connection: sqlite3.Connection, collection: int) -> None:
-    rows = connection.execute(
-        "SELECT id, title, revision FROM documents WHERE collection = ? ORDER BY id", (collection,)
-    )
-    revision = _digest("\n".join("\t".join(row) for row in rows))
-    connection.execute("UPDATE collections SET revision = ? WHERE id = ?", (revision, collection))
-
-
-def _words(collection: int, title: str, section: str, text: str) -> tuple[Any, ...]:
-    return _scope(collection), searchable(title), searchable(section), searchable(text)
-
-
-def _scope(collection: int) -> str:
-    """The word that every passage of a collection carries, so that the search itself keeps to it."""
-    return f"k{collection}"
-
-
-def _document_id(collection: str, source: str, path: str) -> str:
-    return f"doc_{_digest(chr(0).join((collection, source, path)))}"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+    async def forget(self, hashes: Sequence[str]) -> None:
+        """Drops bytes that were taken in, and those that nobody asked for in weeks."""
+        await self._database.write(lambda c: staging.forget(c, hashes))

@@ -1,24 +1,28 @@
 """Takes folders and uploads into a collection.
 
-Knows files and the limits on them; formats are `documents`' matter, storing is `index`'s.
-Invariants: a file whose bytes are known is not read into a document again; nothing outside the folder is ever opened
-(links are not followed); all changes of one run are stored together or not at all.
+Knows what a run has to decide; files are `folders`' matter, formats `documents`', vectors `embedding`'s, storing the
+store's. Invariants: a file whose bytes are known is not read into a document again; all changes of one run are stored
+together or not at all.
 """
 
 import asyncio
 import hashlib
-import os
-import stat
+import time
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
 from loam.core.errors import DocumentError
-from loam.grounding.documents import CANON, FORMATS, read_document
-from loam.grounding.index import Collection, Index, Taken, check_name
+from loam.grounding.documents import CANON, READS, read_document
+from loam.grounding.embedding import embed, embed_stored
+from loam.grounding.folders import Content, FileError, Folder, bad_name, content, listed, stamp
 from loam.grounding.passages import cut
+from loam.grounding.store import Change, Collection, Held, Store, Taken, check_access, check_name, texts_of
+
+if TYPE_CHECKING:
+    from loam.grounding.encoder.port import Encoder
 
 HANDBOOK = Path(__file__).parent / "handbook" / "pages"
 """The example documents that come with Loam."""
@@ -33,23 +37,32 @@ class IngestSettings(Struct, frozen=True, forbid_unknown_fields=True):
     max_documents: Annotated[int, Meta(ge=1, description="Most files of one run.")] = 50_000
 
 
+DEFAULTS = IngestSettings()
+
+Stage = Literal["reading", "embedding", "storing"]
+
+
 class Progress(Struct, frozen=True):
-    """`done` of `total` files are read; `path` was the last of them."""
+    """`done` of `total` are over: files where `stage` is reading (`path` was the last), texts where it is embedding."""
 
     done: int
     total: int
     path: str
+    stage: Stage = "reading"
 
 
-class FileError(Struct, frozen=True):
-    """Why a file was not taken in."""
+class Labels(Struct, frozen=True):
+    """What a run says of each of its documents: metadata to filter by, and who may read them (empty: everybody)."""
 
-    path: str
-    message: str
+    metadata: dict[str, str] = {}
+    access: tuple[str, ...] = ()
+
+
+UNLABELLED = Labels()
 
 
 class IngestReport(Struct, frozen=True):
-    """What one run did; `collection` is how it stands afterwards."""
+    """What one run did; `collection` is how it stands afterwards. `remarks` tell what was guessed while reading."""
 
     collection: Collection
     added: int
@@ -57,27 +70,32 @@ class IngestReport(Struct, frozen=True):
     unchanged: int
     removed: int
     errors: tuple[FileError, ...]
+    remarks: tuple[FileError, ...] = ()
 
 
 class Upload(Struct, frozen=True):
-    """A document by value; the ending of `name` says its format."""
+    """A document by value; the ending of `name` says its format. `url` is where people find it."""
 
     name: str
     data: bytes
+    labels: Labels = UNLABELLED
+    url: str = ""
 
 
-def _no_progress(progress: Progress) -> None:
-    pass
+def no_progress(progress: Progress) -> None:
+    """Tells nobody."""
 
 
 async def ingest_folder(
-    index: Index,
+    store: Store,
     collection: str,
     path: Path,
     *,
     source: str = "",
-    on_progress: Callable[[Progress], None] = _no_progress,
-    settings: IngestSettings = IngestSettings(),  # noqa: B008 - frozen
+    encoder: "Encoder | None" = None,
+    labels: Labels = UNLABELLED,
+    on_progress: Callable[[Progress], None] = no_progress,
+    settings: IngestSettings = DEFAULTS,
 ) -> IngestReport:
     """Makes the collection hold what the folder (or the one file) holds now: new, changed and vanished files.
 
@@ -85,101 +103,142 @@ async def ingest_folder(
     `source` names the folder across moves; it is its path by default. Raises DocumentError where there is nothing to
     take in, and ModelFailure for a bad collection name.
     """
-    check_name(collection)
-    folder = await asyncio.to_thread(_listed, path, settings)
-    run = _Run(index, collection, source or str(folder.root), settings)
+    folder = await asyncio.to_thread(listed, path, settings.max_documents)
+    run = Run(store, collection, source or str(folder.root), encoder=encoder, settings=settings, tell=on_progress)
     await run.begin()
     run.errors.extend(folder.errors)
-    for done, file in enumerate(folder.files, 1):
-        await asyncio.to_thread(run.take_file, folder.root, file)
-        on_progress(Progress(done, len(folder.files), file))
+    for done, name in enumerate(folder.files, 1):
+        await asyncio.to_thread(_take_file, run, folder, name, labels)
+        on_progress(Progress(done, len(folder.files), name))
     return await run.end(mirror=True)
 
 
 async def ingest_texts(
-    index: Index,
+    store: Store,
     collection: str,
     items: Sequence[Upload],
     *,
-    settings: IngestSettings = IngestSettings(),  # noqa: B008 - frozen
+    encoder: "Encoder | None" = None,
+    source: str = UPLOADS,
+    settings: IngestSettings = DEFAULTS,
 ) -> IngestReport:
     """Adds documents, or replaces those of the same name; others stay. Raises as `ingest_folder` does."""
-    check_name(collection)
-    run = _Run(index, collection, UPLOADS, settings)
+    run = Run(store, collection, source, encoder=encoder, settings=settings, tell=no_progress)
     await run.begin()
     for item in items:
-        await asyncio.to_thread(run.take_upload, item)
+        if run.welcomes(item.name):
+            await asyncio.to_thread(run.take, item, "")
     return await run.end(mirror=False)
 
 
-class _Run:
-    """One run's account of what it has seen."""
+class Run:
+    """One run's account of what it has seen: `begin`, then each file once, then `end`."""
 
-    def __init__(self, index: Index, collection: str, source: str, settings: IngestSettings) -> None:
-        self._index = index
+    def __init__(
+        self,
+        store: Store,
+        collection: str,
+        source: str,
+        *,
+        encoder: "Encoder | None",
+        settings: IngestSettings,
+        tell: Callable[[Progress], None],
+    ) -> None:
+        self._store = store
         self._collection = collection
         self._source = source
+        self._encoder = encoder
         self._settings = settings
-        self._known: dict[str, str] = {}
+        self._tell = tell
+        self._known: dict[str, Held] = {}
         self._kept: set[str] = set()
         self._taken: dict[str, Taken] = {}
+        self._stamps: dict[str, str] = {}
         self._bytes = 0
         self.errors: list[FileError] = []
+        self.remarks: list[FileError] = []
+
+    @property
+    def largest(self) -> int:
+        """Bytes that a document may have."""
+        return self._settings.max_document_bytes
 
     async def begin(self) -> None:
-        self._known = await self._index.hashes(self._collection, self._source)
+        """Raises ModelFailure for a name that no collection can have."""
+        check_name(self._collection)
+        self._known = await self._store.held(self._collection, self._source)
 
-    def take_file(self, root: Path, name: str) -> None:
-        """Reads one file; one that cannot be opened now stays as the collection has it."""
-        try:
-            data = _content(root / name if root.is_dir() else root, self._settings.max_document_bytes)
-        except OSError as error:
-            self.errors.append(FileError(name, f"{name}: cannot be read ({error.strerror}); it stays as it was"))
+    def unchanged(self, name: str, labels: Labels, *, stamp: str = "", content_hash: str = "") -> bool:
+        """Whether a file is as the collection has it, by its stamp or its bytes' hash; it is then kept."""
+        held = self._known.get(name)
+        if held is None or (held.metadata, held.access) != (labels.metadata, tuple(sorted(labels.access))):
+            return False
+        if stamp and held.stamp == stamp and held.content_hash.startswith(_CANON):
             self._kept.add(name)
-            return
-        self._take(name, data)
+            return True
+        if content_hash and held.content_hash == content_hash:
+            self._kept.add(name)
+            if stamp != held.stamp:
+                self._stamps[name] = stamp
+            return True
+        return False
 
-    def take_upload(self, item: Upload) -> None:
-        if problem := _bad_name(item.name):
-            self.errors.append(FileError(item.name[:200], f"{item.name[:200]!r} {problem}"))
-        elif item.name in self._kept:
-            self.errors.append(FileError(item.name, f"{item.name}: given twice; the first one counts"))
+    def stays(self, name: str, why: str) -> None:
+        """A file that cannot be read now is left as the collection has it."""
+        held = name in self._known
+        self.errors.append(FileError(name, f"{name}: cannot be read ({why}){'; it stays as it was' * held}"))
+        if held:
+            self._kept.add(name)
+
+    def welcomes(self, name: str) -> bool:
+        """Whether a name can be taken; why not is told."""
+        if problem := bad_name(name):
+            self.errors.append(FileError(name[:200], f"{name[:200]!r} {problem}"))
+        elif name in self._kept:
+            self.errors.append(FileError(name, f"{name}: given twice; the first one counts"))
         else:
-            self._take(item.name, item.data)
+            return True
+        return False
 
-    def _take(self, name: str, data: bytes) -> None:
-        self._bytes += len(data)
+    def take(self, item: Upload, stamp: str) -> None:
+        """Reads one document; what cannot be read is told. Raises DocumentError where the run gets too large."""
+        name = item.name
+        self._bytes += len(item.data)
         if self._bytes > self._settings.max_bytes:
             raise DocumentError(
                 f"these are more than {self._settings.max_bytes} bytes, which is all that one run reads; nothing was "
                 "stored; name a smaller folder, or raise grounding.ingest.max_bytes"
             )
-        digest = hashlib.sha256(f"{CANON}\n".encode() + data).hexdigest()
+        check_access(item.labels.access)
         try:
-            if len(data) > self._settings.max_document_bytes:
+            if len(item.data) > self._settings.max_document_bytes:
                 raise DocumentError(
                     f"{name}: larger than {self._settings.max_document_bytes} bytes; split it, or raise "
                     "grounding.ingest.max_document_bytes"
                 )
-            if self._known.get(name) != digest:
-                document = read_document(name, data)
-                self._taken[name] = Taken(name, document, tuple(cut(document)), digest)
+            named = content_hash(hashlib.sha256(item.data).hexdigest())
+            if not self.unchanged(name, item.labels, stamp=stamp, content_hash=named):
+                self._taken[name] = _taken(item, named, stamp)
+                self.remarks.extend(FileError(name, remark) for remark in self._taken[name].document.remarks)
             self._kept.add(name)
         except DocumentError as error:
             self.errors.append(FileError(name, str(error)))
 
     async def end(self, *, mirror: bool) -> IngestReport:
-        """Stores what changed; a run that mirrors also drops what it has not seen."""
+        """Makes the vectors and stores what changed; a run that mirrors also drops what it has not seen."""
         gone = sorted(self._known.keys() - self._kept) if mirror else []
         if not self._known and not self._taken:
             first = f"; the first: {self.errors[0].message}" if self.errors else ""
-            raise DocumentError(f"nothing to take in: no document ending in {', '.join(FORMATS)} was found{first}")
+            raise DocumentError(f"nothing to take in: Loam reads {READS}{first}")
         taken = tuple(self._taken.values())
-        collection = (
-            await self._index.apply(self._collection, source=self._source, taken=taken, gone=gone)
-            if taken or gone
-            else await self._index.collection(self._collection)
-        )
+        lacking = await self._embed(taken)
+        if taken or gone or lacking or self._stamps:
+            self._tell(Progress(0, len(taken), "", "storing"))
+            encoder = self._encoder.id if self._encoder and (taken or lacking) else ""
+            change = Change(self._source, taken, gone, self._stamps, encoder)
+            collection = await self._store.apply(self._collection, change)
+        else:
+            collection = await self._store.collection(self._collection)
         changed = len(self._taken.keys() & self._known.keys())
         return IngestReport(
             collection,
@@ -188,72 +247,52 @@ class _Run:
             unchanged=len(self._kept) - len(taken),
             removed=len(gone),
             errors=tuple(self.errors),
+            remarks=tuple(self.remarks),
         )
 
+    async def _embed(self, taken: Sequence[Taken]) -> bool:
+        """Stages the vectors of what was taken and of what older runs left without; whether these lacked any."""
+        if self._encoder is None:
+            return False
 
-class _Folder(Struct, frozen=True):
-    root: Path
-    files: list[str]
-    errors: list[FileError]
+        def tell(done: int, total: int) -> None:
+            self._tell(Progress(done, total, "", "embedding"))
+
+        texts = [text for one in taken for text in texts_of(one)]
+        await embed(self._store, self._encoder, texts, tell)
+        return await embed_stored(self._store, self._encoder, self._collection, tell)
 
 
-def _listed(path: Path, settings: IngestSettings) -> _Folder:
-    """The regular files under `path` by name; a path that is a file stands for itself."""
+def content_hash(sha256: str) -> str:
+    """What a document's bytes are called, and by which rules they were read; empty for no hash."""
+    return _CANON + sha256 if sha256 else ""
+
+
+_CANON = f"{CANON}:"
+
+
+def _taken(item: Upload, named: str, stamp: str) -> Taken:
+    document = read_document(item.name, item.data)
+    return Taken(
+        item.name,
+        document,
+        tuple(cut(document)),
+        named,
+        stamp,
+        item.labels.metadata,
+        item.labels.access,
+        item.url,
+    )
+
+
+def _take_file(run: Run, folder: Folder, name: str, labels: Labels) -> None:
+    """Reads one file; one that cannot be opened now stays as the collection has it."""
+    path, now = folder.path(name), time.time_ns()
     try:
-        root = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
-        raise DocumentError(f"cannot find {path}; name a folder or a file that is there") from error
-    if root.is_file():
-        return _Folder(root, [root.name], [])
-    if not root.is_dir():
-        raise DocumentError(f"{path} is neither a folder nor a file")
-    folder = _Folder(root, [], [])
-    for where, folders, names in os.walk(root, onerror=lambda error: _unreadable(folder, error)):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted((*names, *(name for name in folders if Path(where, name).is_symlink()))):
-            if not name.startswith("."):
-                _list(folder, Path(where, name))
-        if len(folder.files) > settings.max_documents:
-            raise DocumentError(
-                f"{path} has more than {settings.max_documents} files; name a smaller folder, or raise "
-                "grounding.ingest.max_documents"
-            )
-    return folder
-
-
-def _unreadable(folder: _Folder, error: OSError) -> None:
-    folder.errors.append(FileError(str(error.filename), f"{error.filename}: cannot be listed ({error.strerror})"))
-
-
-def _list(folder: _Folder, path: Path) -> None:
-    name = path.relative_to(folder.root).as_posix()
-    if problem := _bad_name(name):
-        shown = name.encode("utf-8", "backslashreplace").decode()
-        folder.errors.append(FileError(shown, f"{shown!r} {problem}"))
-    elif path.is_symlink():
-        folder.errors.append(FileError(name, f"{name}: a link; links are not followed, take in what it points to"))
-    elif not path.is_file():
-        folder.errors.append(FileError(name, f"{name}: no regular file"))
-    else:
-        folder.files.append(name)
-
-
-def _bad_name(name: str) -> str:
-    """What is wrong with a document's name, if anything."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return "has a name that is not UTF-8; rename it"
-    parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or len(name) > 1000 or not name.isprintable():
-        return "is no name for a document; use a relative path such as folder/page.md"
-    return ""
-
-
-def _content(path: Path, limit: int) -> bytes:
-    """The file's bytes, one more than `limit` at most; a link put in its place since it was listed is not followed."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "no regular file")
-        return file.read(limit + 1)
+        if run.unchanged(name, labels, stamp=stamp(path, now=now)):
+            return
+        read: Content = content(path, run.largest, now=now)
+    except OSError as error:
+        run.stays(name, error.strerror or str(error))
+        return
+    run.take(Upload(name, read.data, labels), read.stamp)

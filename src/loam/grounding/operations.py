@@ -1,7 +1,7 @@
 """What the native API can do with collections, as a table of operations.
 
-Knows the index and the ingestion; what HTTP is, the gateway knows. Any key may look and search, an administrator's
-takes in and deletes.
+Knows the index, the search and the ingestion; what HTTP is, the gateway knows. Any key may look and search, within what
+its user and team may read; an administrator's takes in and deletes.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,8 +12,13 @@ from msgspec import Meta, Struct
 from loam.core.calls import Passage
 from loam.core.errors import DocumentError, refuse
 from loam.core.operations import Asked, Operation
-from loam.grounding.index import Collection, DocumentEntry, Index, StoredDocument
-from loam.grounding.ingest import IngestReport, IngestSettings, Upload, ingest_texts
+from loam.core.ports import Found, Retriever, SearchMode, SearchOptions
+from loam.grounding.checking import Checking, Checks, Draft
+from loam.grounding.index import Index
+from loam.grounding.ingest import IngestReport, Labels, Upload
+from loam.grounding.mirrors import Arrived, Contents, Manifest, Mirroring, Mirrors, Plan
+from loam.grounding.store import Collection, DocumentEntry, StoredDocument, check_access, scope_of
+from loam.grounding.verify import Checkers
 
 _BASE = "/loam/v1/collections"
 
@@ -35,39 +40,68 @@ class Passages(Struct, frozen=True):
     passages: tuple[Passage, ...]
 
 
+class Revision(Struct, frozen=True):
+    """Another one after every change of a document that the asker may read."""
+
+    revision: str
+
+
 class Search(Struct, frozen=True):
     q: Annotated[str, Meta(description="What is looked for, in plain words.", min_length=1, max_length=4000)]
     limit: Annotated[int, Meta(ge=1, le=50)] = 8
+    mode: Annotated[SearchMode, Meta(description="By words, by meaning, or by both.")] = "hybrid"
+    where: Annotated[
+        str, Meta(description="Metadata that must match: name=value, several with commas between.", max_length=1000)
+    ] = ""
+    diversity: Annotated[float, Meta(ge=0, le=1, description="How much new things count against fitting ones.")] = 0.0
+    neighbours: Annotated[int, Meta(ge=0, le=5, description="Passages before and after each that come along.")] = 0
+    rerank: Annotated[int, Meta(ge=0, le=100, description="How many of the first are read again and sorted.")] = 0
 
 
-class UploadedText(Struct, frozen=True, forbid_unknown_fields=True):
+class UploadedDocument(Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(description="A relative path; its ending says the format.", examples=["guide/leave.md"])]
-    text: str
+    text: Annotated[str, Meta(description="The document, where it is text.")] = ""
+    data: Annotated[bytes, Meta(description="The document's bytes in base64, where it is not.")] = b""
+    url: Annotated[str, Meta(description="Where people find it.", max_length=2000)] = ""
+    metadata: dict[str, str] = {}
+    access: Annotated[
+        tuple[str, ...], Meta(description="Who may read it: user:NAME, team:NAME; empty: everybody.")
+    ] = ()
 
 
 class Uploads(Struct, frozen=True, forbid_unknown_fields=True):
-    documents: Annotated[tuple[UploadedText, ...], Meta(min_length=1, max_length=1000)]
+    documents: Annotated[tuple[UploadedDocument, ...], Meta(min_length=1, max_length=1000)]
 
 
-def operations(index: Index, settings: IngestSettings) -> tuple[Operation, ...]:
+def operations(index: Index, retriever: Retriever, mirrors: Mirrors, checkers: Checkers) -> tuple[Operation, ...]:
     """The operations on the collections of `index`."""
-    desk = _Desk(index, settings)
-    one, docs = f"{_BASE}/{{name}}", f"{_BASE}/{{name}}/documents"
+    desk = _Desk(index, retriever, mirrors, Checking(index, retriever, checkers))
+    one, docs, mirror = f"{_BASE}/{{name}}", f"{_BASE}/{{name}}/documents", f"{_BASE}/{{name}}/mirror"
     return (
         _look(_BASE, "List collections", desk.collections, Collections),
         _look(one, "Show a collection", desk.collection, Collection),
-        _look(f"{one}/search", "Find passages that fit a question", desk.search, Passages, Search),
+        _look(f"{one}/revision", "Show which revision a collection is at", desk.revision, Revision),
+        _look(f"{one}/search", "Find passages that fit a question", desk.search, Found, Search),
         _look(docs, "List documents by path", desk.documents, Documents, Page),
         _look(f"{docs}/{{id}}", "Show a document's text, as citations count it", desk.document, StoredDocument),
         _look(f"{docs}/{{id}}/passages", "Show a document's passages", desk.passages, Passages),
         Operation(
             method="POST",
-            path=docs,
-            summary="Add documents, or replace those of the same name",
-            run=desk.upload,
-            body=Uploads,
-            answer=IngestReport,
+            path=f"{one}/checks",
+            summary="Hold a text against the documents, sentence by sentence",
+            run=desk.check,
+            body=Draft,
+            answer=Checks,
+            access="key",
         ),
+        _send(docs, "Add documents, or replace those of the same name", desk.upload, Uploads, IngestReport),
+        _send(f"{mirror}/plan", "Say which files of a folder would have to be sent", desk.plan, Manifest, Plan),
+        _send(f"{mirror}/contents", "Send files ahead of storing them", desk.arrive, Contents, Arrived),
+        _send(mirror, "Store a folder as it is now, and drop what left it", desk.begin, Manifest, Mirroring),
+        Operation(
+            method="GET", path=f"{mirror}/{{id}}", summary="Show how a run goes", run=desk.follow, answer=Mirroring
+        ),
+        Operation(method="DELETE", path=f"{mirror}/{{id}}", summary="Cancel a run", run=desk.cancel),
         Operation(method="DELETE", path=one, summary="Delete a collection and all it holds", run=desk.drop),
         Operation(method="DELETE", path=f"{docs}/{{id}}", summary="Delete a document", run=desk.drop_document),
     )
@@ -77,10 +111,16 @@ def _look(path: str, summary: str, run: Callable[[Asked], Awaitable[Any]], answe
     return Operation(method="GET", path=path, summary=summary, run=run, query=query, answer=answer, access="key")
 
 
+def _send(path: str, summary: str, run: Callable[[Asked], Awaitable[Any]], body: Any, answer: Any) -> Operation:
+    return Operation(method="POST", path=path, summary=summary, run=run, body=body, answer=answer)
+
+
 class _Desk:
-    def __init__(self, index: Index, settings: IngestSettings) -> None:
+    def __init__(self, index: Index, retriever: Retriever, mirrors: Mirrors, checking: Checking) -> None:
         self._index = index
-        self._settings = settings
+        self._retriever = retriever
+        self._mirrors = mirrors
+        self._checking = checking
 
     async def collections(self, asked: Asked) -> Collections:
         return Collections(await self._index.collections())
@@ -88,30 +128,72 @@ class _Desk:
     async def collection(self, asked: Asked) -> Collection:
         return await self._index.collection(asked.path["name"])
 
-    async def search(self, asked: Asked) -> Passages:
+    async def revision(self, asked: Asked) -> Revision:
+        return Revision(await self._index.revision(asked.path["name"], principal=asked.principal))
+
+    async def search(self, asked: Asked) -> Found:
         wish: Search = asked.query
-        return Passages(await self._index.search(asked.path["name"], wish.q, wish.limit))
+        options = SearchOptions(wish.mode, _pairs(wish.where), wish.diversity, wish.neighbours, wish.rerank)
+        return await self._retriever.look(
+            asked.path["name"], wish.q, wish.limit, principal=asked.principal, options=options
+        )
+
+    async def check(self, asked: Asked) -> Checks:
+        return await self._checking.check(asked.path["name"], asked.body, asked.principal)
 
     async def documents(self, asked: Asked) -> Documents:
         page: Page = asked.query
-        return Documents(await self._index.documents(asked.path["name"], after=page.after, limit=page.limit))
+        scope = scope_of(asked.principal)
+        found = await self._index.documents(asked.path["name"], after=page.after, limit=page.limit, scope=scope)
+        return Documents(found)
 
     async def document(self, asked: Asked) -> StoredDocument:
-        return await self._index.document(asked.path["name"], asked.path["id"])
+        return await self._index.document(asked.path["name"], asked.path["id"], scope=scope_of(asked.principal))
 
     async def passages(self, asked: Asked) -> Passages:
-        return Passages(await self._index.passages(asked.path["name"], asked.path["id"]))
+        scope = scope_of(asked.principal)
+        return Passages(await self._index.passages(asked.path["name"], asked.path["id"], scope=scope))
 
     async def upload(self, asked: Asked) -> IngestReport:
         uploads: Uploads = asked.body
-        items = [Upload(item.name, item.text.encode()) for item in uploads.documents]
+        for document in uploads.documents:
+            check_access(document.access)
         try:
-            return await ingest_texts(self._index, asked.path["name"], items, settings=self._settings)
+            return await self._mirrors.add(asked.path["name"], [_upload(one) for one in uploads.documents])
         except DocumentError as error:
             raise refuse("bad_request", str(error), param="documents") from error
+
+    async def plan(self, asked: Asked) -> Plan:
+        return await self._mirrors.plan(asked.path["name"], asked.body)
+
+    async def arrive(self, asked: Asked) -> Arrived:
+        return await self._mirrors.arrive(asked.body)
+
+    async def begin(self, asked: Asked) -> Mirroring:
+        return await self._mirrors.begin(asked.path["name"], asked.body)
+
+    async def follow(self, asked: Asked) -> Mirroring:
+        return self._mirrors.look(asked.path["name"], asked.path["id"])
+
+    async def cancel(self, asked: Asked) -> None:
+        await self._mirrors.cancel(asked.path["name"], asked.path["id"])
 
     async def drop(self, asked: Asked) -> None:
         await self._index.delete(asked.path["name"])
 
     async def drop_document(self, asked: Asked) -> None:
         await self._index.delete(asked.path["name"], asked.path["id"])
+
+
+def _upload(sent: UploadedDocument) -> Upload:
+    if sent.text and sent.data:
+        raise refuse("bad_request", f"{sent.name[:200]!r} has text and data; send one of them", param="documents")
+    return Upload(sent.name, sent.data or sent.text.encode(), Labels(sent.metadata, sent.access), sent.url)
+
+
+def _pairs(where: str) -> dict[str, str]:
+    """`"kind=policy,year=2024"` as a table. Raises ModelFailure (bad_request)."""
+    pairs = [pair.partition("=") for pair in where.split(",") if pair]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise refuse("bad_request", f"{where[:200]!r} is no filter; write name=value,name=value", param="where")
+    return {name.strip(): value.strip() for name, _, value in pairs}

@@ -1,30 +1,39 @@
 """The reader: a Model that answers from the passages of its call, by quoting, or says that they do not say.
 
-Knows no collection and no provider. Needs no key, no server, no weights.
+Knows no collection and no provider. Needs no key, no server; uses trained heads where there are some.
 Invariant: the answer is either one stretch of one document, quoted to the character and cited, or `DECLINED`.
 """
 
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from loam.core.calls import Call, Citation, Delta, Head, Usage
+from loam.core.calls import Call, Citation, Delta, Head, Passage, Usage
 from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import Model
 from loam.core.tokens import counted_input, estimate
+from loam.grounding.asking import last_question
 from loam.grounding.evidence import Evidence, best
+from loam.grounding.prompt import DECLINED, SHAPE
+
+if TYPE_CHECKING:
+    from loam.grounding.encoder.port import Heads
 
 NAME = "loam/reader"
-DECLINED = "The documents do not say."
 LEAST_SUPPORT = 0.6
 """The share of a question that a quote must cover; chosen with bench/reader.py."""
+
+_SURE, _NO_OBJECTION = 0.3, 0.005
+"""How sure the heads must be to answer by themselves, and where the words cover the question."""
 
 _PIECE = re.compile(r"\S+\s*(?:\S+\s*){0,7}", re.DOTALL)
 
 
 class Reader(Model):
-    """Answers chat calls that carry passages."""
+    """Answers chat calls that carry passages; with trained heads it reads them, without it counts words."""
 
-    def __init__(self, *, least_support: float = LEAST_SUPPORT) -> None:
+    def __init__(self, heads: "Heads | None" = None, *, least_support: float = LEAST_SUPPORT) -> None:
+        self._heads = heads
         self._least = least_support
 
     async def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
@@ -34,8 +43,8 @@ class Reader(Model):
         problem = _problem(call)
         if problem is not None:
             raise problem
-        found = best(question_of(call), call.passages or ())
-        supported = found if found is not None and found.support >= self._least else None
+        found = await self._found(question_of(call), call.passages or ())
+        supported = found if found is not None and self._enough(found) else None
         whole = supported.quote if supported else DECLINED
         text = _within(whole, call.sampling.max_tokens)
         yield Delta(head=Head(model=NAME))
@@ -47,10 +56,22 @@ class Reader(Model):
         )
         yield Delta(usage=Usage(input=counted_input(call), output=estimate(text), estimated=True))
 
+    async def _found(self, question: str, passages: Sequence[Passage]) -> Evidence | None:
+        if self._heads is None or not passages:
+            return best(question, passages)
+        readings = await self._heads.read(question, [passage.text for passage in passages])
+        return best(question, passages, readings)
+
+    def _enough(self, found: Evidence) -> bool:
+        """Whether to answer: the words cover the question and the heads don't object, or the heads are sure."""
+        if found.read is None:
+            return found.support >= self._least
+        return found.read >= _SURE or (found.read >= _NO_OBJECTION and found.support >= self._least)
+
 
 def question_of(call: Call) -> str:
-    """The text of the user's last message."""
-    return next((message.text for message in reversed(call.messages) if message.role == "user"), "")
+    """What the passages were looked up for, or else the text of the user's last message."""
+    return call.question or last_question(call.messages)
 
 
 def _problem(call: Call) -> ModelFailure | None:
@@ -63,7 +84,7 @@ def _problem(call: Call) -> ModelFailure | None:
             'or send "loam": {"collection": "NAME"}',
             param="model",
         )
-    if call.output is not None:
+    if call.output is not None and call.output.name != SHAPE:
         return refuse("unsupported", f"{NAME} quotes plain text; it can't answer in JSON", param="response_format")
     if call.tool_choice is not None and call.tool_choice.mode in ("required", "named"):
         return refuse("unsupported", f"{NAME} calls no tools", param="tool_choice")
@@ -83,7 +104,7 @@ def _citation(found: Evidence, quote: str) -> Citation:
         start,
         start + len(quote),
         quote,
-        score=round(found.support, 3),
+        score=round(max(found.support, found.read or 0.0), 3),
         answer_end=len(quote),
         revision=passage.revision,
     )

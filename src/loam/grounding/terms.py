@@ -47,7 +47,12 @@ def searchable(text: str) -> str:
 
 
 def match_query(question: str) -> str:
-    """An FTS5 expression that matches any meaningful word; empty where the question has no word at all.
+    """An FTS5 expression that matches any meaningful word; empty where the question has no word at all."""
+    return " OR ".join(match_terms(question))
+
+
+def match_terms(question: str) -> list[str]:
+    """The terms of `match_query`, each an FTS5 expression of its own.
 
     Every word stands in quotes, so nothing in the question is ever read as query syntax. Of unspaced scripts each pair
     of neighbours is a phrase: one letter alone says too little.
@@ -55,7 +60,7 @@ def match_query(question: str) -> str:
     runs = _RUN.findall(_folded(question))
     kept = [run for run in runs if run not in STOP_WORDS] or runs
     phrases = dict.fromkeys(phrase for run in kept for phrase in _phrases(run))
-    return " OR ".join(f'"{phrase}"' for phrase in list(phrases)[:_MOST_TERMS])
+    return [f'"{phrase}"' for phrase in list(phrases)[:_MOST_TERMS]]
 
 
 def _phrases(run: str) -> list[str]:
@@ -65,8 +70,11 @@ def _phrases(run: str) -> list[str]:
 
 
 def stem(word: str) -> str:
-    """Cuts English endings so that "reimbursed", "reimbursing" and "reimbursement" meet; not a dictionary form."""
-    if len(word) < 4 or not word.isascii() or word.isdigit():
+    """Cuts English endings so that "reimbursed", "reimbursing" and "reimbursement" meet; not a dictionary form.
+
+    What holds a digit is a name of its own: "form11" is not "form1".
+    """
+    if len(word) < 4 or not word.isascii() or not word.isalpha():
         return word
     if word.endswith("ies"):
         word = word[:-3] + "y"

@@ -1,0 +1,1 @@
+"""How the reader, reranker and verifier heads of `loam.grounding` are made: data, training, measuring, export."""

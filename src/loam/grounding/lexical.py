@@ -1,0 +1,124 @@
+"""The words of a collection, in a full-text table of its own: put in, taken out, searched.
+
+Knows FTS5. A collection has its own table so that neither the time of a search nor its ranking depends on what other
+collections hold. Invariant: what is taken out of a table is exactly what was put in, because a contentless table
+forgets a row only when told its words; `VERSION` changes whenever `searchable` does, and tables are then filled anew.
+"""
+
+import sqlite3
+
+from msgspec import Struct
+
+from loam.grounding.scopes import condition
+from loam.grounding.store import Hit, Scope
+from loam.grounding.terms import match_terms, searchable
+
+VERSION = "1"
+_WEIGHTS = "1.0, 3.0, 1.0"  # title, section, body: measured by bench/reader.py
+_MOST_ROWS = 6000
+"""Passages that the words of a question may match before the commonest of them are left out of the search."""
+
+
+class Worded(Struct, frozen=True):
+    """A passage as its words are kept."""
+
+    id: int
+    title: str
+    section: str
+    text: str
+
+
+def create(connection: sqlite3.Connection, collection: int) -> None:
+    """Makes the collection's table, empty."""
+    connection.execute(
+        f"""CREATE VIRTUAL TABLE words_{collection:d} USING fts5 (
+                title, section, body, content = '', tokenize = 'porter unicode61')"""
+    )
+
+
+def drop(connection: sqlite3.Connection, collection: int) -> None:
+    """Drops the collection's table, where there is one."""
+    connection.execute(f"DROP TABLE IF EXISTS words_{collection:d}")
+
+
+def put(connection: sqlite3.Connection, collection: int, passage: Worded) -> None:
+    connection.execute(
+        f"INSERT INTO words_{collection:d} (rowid, title, section, body) VALUES (?, ?, ?, ?)",  # noqa: S608 - a number
+        (passage.id, *_words(passage)),
+    )
+
+
+def take(connection: sqlite3.Connection, collection: int, passage: Worded) -> None:
+    table = f"words_{collection:d}"
+    connection.execute(
+        f"INSERT INTO {table} ({table}, rowid, title, section, body) VALUES ('delete', ?, ?, ?, ?)",  # noqa: S608 - same
+        (passage.id, *_words(passage)),
+    )
+
+
+def search(connection: sqlite3.Connection, collection: int, question: str, *, scope: Scope, limit: int) -> list[Hit]:
+    """The passages in scope that match best, each fold once; fewer than `limit` only where no more match."""
+    query = _bounded(connection, collection, match_terms(question))
+    if not query:
+        return []
+    wanted = limit
+    while True:
+        hits = _ranked(connection, collection, query, scope=scope, limit=wanted)
+        unfolded = {hit.fold: hit for hit in reversed(hits)}
+        if len(unfolded) >= limit or len(hits) < wanted:
+            return sorted(unfolded.values(), key=lambda hit: (-hit.score, hit.id))[:limit]
+        wanted *= 4
+
+
+def _ranked(connection: sqlite3.Connection, collection: int, query: str, *, scope: Scope, limit: int) -> list[Hit]:
+    table = f"words_{collection:d}"
+    within = condition(connection, collection, scope)
+    found = f"SELECT {table}.rowid AS id, bm25({table}, {_WEIGHTS}) AS score FROM {table}"  # noqa: S608 - a number
+    if within:
+        found += f"""
+            CROSS JOIN passages ON passages.id = {table}.rowid CROSS JOIN documents ON number = document
+            WHERE {table} MATCH ? {within.sql} ORDER BY score LIMIT ?"""
+    else:
+        found += f" WHERE {table} MATCH ? ORDER BY score LIMIT ?"
+    rows = connection.execute(
+        f"SELECT found.id, fold, -score FROM ({found}) AS found CROSS JOIN passages USING (id) ORDER BY score, id",  # noqa: S608 - a number and conditions without values
+        (query, *within.parameters, limit),
+    )
+    return [Hit(*row) for row in rows]
+
+
+def _bounded(connection: sqlite3.Connection, collection: int, terms: list[str]) -> str:
+    """The rarest terms, as many as together match few enough passages; where all are common, passages with them all.
+
+    Ranking costs a microsecond or two a match, and what nearly every passage has tells none of them apart.
+    """
+    counts = {term: _count(connection, collection, term) for term in terms}
+    rarest = sorted(terms, key=lambda term: counts[term])
+    if sum(counts.values()) <= _MOST_ROWS:
+        return " OR ".join(terms)
+    kept: list[str] = []
+    matches = 0
+    for term in rarest:
+        matches += counts[term]
+        if matches > _MOST_ROWS:
+            break
+        kept.append(term)
+    if any(counts[term] for term in kept):
+        return " OR ".join(kept)
+    common = [term for term in rarest if counts[term]]
+    together = " AND ".join(common)
+    return together if _count(connection, collection, together) else common[0]
+
+
+def _count(connection: sqlite3.Connection, collection: int, query: str) -> int:
+    """How many passages match, counted no further than needed."""
+    table = f"words_{collection:d}"
+    row = connection.execute(
+        f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {table} MATCH ? LIMIT ?)",  # noqa: S608 - a number
+        (query, _MOST_ROWS + 1),
+    ).fetchone()
+    return row[0]
+
+
+def _words(passage: Worded) -> tuple[str, str, str]:
+    return searchable(passage.title), searchable(passage.section), searchable(passage.text)

@@ -1,0 +1,1 @@
+"""Collections in Postgres with pgvector, for when one machine's file is not enough."""

@@ -1,0 +1,105 @@
+"""Words as Postgres keeps them, and a ranking by them.
+
+Knows tsvector and tsquery, which are given Loam's own words and stems: no dictionary of the server is asked, so every
+server cuts alike. `ts_rank` alone is no ranking of searches, for it does not know which words are rare. Here every word
+of a question is ranked by itself and weighed by its rarity, which comes close to BM25: `ts_rank` of one word grows ever
+more slowly with its number, as BM25 has it, and is divided by the logarithm of the passage's length.
+"""
+
+from collections.abc import Sequence
+from math import log
+
+from psycopg import sql
+
+from loam.grounding.postgres.catalogue import condition
+from loam.grounding.postgres.tables import Connection, words_of
+from loam.grounding.store import Hit, Scope
+from loam.grounding.terms import match_terms, searchable, stem
+
+_MOST_ROWS = 6000
+"""Passages that the words of a question may match before the commonest of them are left out of the search."""
+_WEIGHTS = [0.33, 0.33, 0.33, 1.0]  # D, C, B, A: body, title, unused, section; as in the embedded index
+_BY_LENGTH = 1  # ts_rank divides by 1 + log(length)
+
+
+def kept(title: str, section: str, text: str) -> str:
+    """A passage's words as a tsvector is written: heading words count as A, the title's as C, the others as D."""
+    places: dict[str, list[str]] = {}
+    place = 0
+    for part, weight in ((title, "C"), (section, "A"), (text, "")):
+        for word in searchable(part).split():
+            place += 1
+            if place < 16_383:  # what lies further in, a tsvector cannot tell apart
+                places.setdefault(stem(word), []).append(f"{place}{weight}")
+        place += 1  # no phrase reaches from one part into the next
+    return " ".join(f"'{word}':{','.join(found[:255])}" for word, found in places.items())
+
+
+def asked(question: str) -> list[str]:
+    """The question's terms, each a tsquery of its own; a pair of letters of an unspaced script is a phrase."""
+    phrases = ([stem(word) for word in term.strip('"').split()] for term in match_terms(question))
+    return list(dict.fromkeys(" <-> ".join(f"'{word}'" for word in phrase) for phrase in phrases))
+
+
+async def search(
+    connection: Connection, collection: int, question: str, *, passages: int, scope: Scope, limit: int
+) -> list[Hit]:
+    """The passages in scope that match best, each fold once; fewer than `limit` only where no more match."""
+    terms = asked(question)
+    if not terms:
+        return []
+    counts = await _counts(connection, collection, terms)
+    chosen = _bounded(counts)
+    if not chosen:
+        return []
+    rarity = [log(1 + (passages - counts[term] + 0.5) / (counts[term] + 0.5)) for term in chosen]
+    wanted = limit
+    while True:
+        hits = await _ranked(connection, collection, chosen, rarity, scope=scope, limit=wanted)
+        unfolded = {hit.fold: hit for hit in reversed(hits)}
+        if len(unfolded) >= limit or len(hits) < wanted:
+            return sorted(unfolded.values(), key=lambda hit: (-hit.score, hit.id))[:limit]
+        wanted *= 4
+
+
+async def _counts(connection: Connection, collection: int, terms: Sequence[str]) -> dict[str, int]:
+    """How many passages each term matches, counted no further than needed."""
+    cursor = await connection.execute(
+        sql.SQL(
+            """SELECT (SELECT count(*) FROM (SELECT 1 FROM {} WHERE words @@ term LIMIT %s) AS found)
+                 FROM unnest(%s::text[]::tsquery[]) WITH ORDINALITY AS asked (term, place) ORDER BY place"""
+        ).format(words_of(collection)),
+        (_MOST_ROWS + 1, list(terms)),
+    )
+    return {term: row[0] for term, row in zip(terms, await cursor.fetchall(), strict=True)}
+
+
+def _bounded(counts: dict[str, int]) -> list[str]:
+    """The rarest terms, as many as together match few enough passages, but one at least that matches."""
+    kept: list[str] = []
+    matches = 0
+    for term in sorted(counts, key=lambda term: counts[term]):
+        matches += counts[term]
+        if counts[term] and (not kept or matches <= _MOST_ROWS):
+            kept.append(term)
+    return kept
+
+
+async def _ranked(
+    connection: Connection, collection: int, terms: Sequence[str], rarity: Sequence[float], *, scope: Scope, limit: int
+) -> list[Hit]:
+    within = await condition(connection, collection, scope)
+    cursor = await connection.execute(
+        sql.SQL(
+            """SELECT passages.id, fold, (
+                      SELECT sum(rarity * ts_rank(%s::real[], words, term, %s))
+                        FROM unnest(%s::text[]::tsquery[], %s::float8[]) AS asked (term, rarity)) AS score
+                 FROM {} JOIN passages ON passages.id = passage JOIN documents ON number = document
+                WHERE words @@ %s::tsquery {} ORDER BY score DESC, passages.id LIMIT %s"""
+        ).format(words_of(collection), sql.SQL(within.sql)),
+        (
+            *(_WEIGHTS, _BY_LENGTH, list(terms), list(rarity)),
+            *(" | ".join(terms), *within.parameters, limit),
+        ),
+    )
+    return [Hit(*row) for row in await cursor.fetchall()]

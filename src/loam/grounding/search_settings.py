@@ -1,0 +1,21 @@
+"""How searches are bounded, and where exactness is given up for speed."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    candidates: Annotated[
+        int, Meta(ge=10, le=1000, description="Passages that words and vectors each propose, at least.")
+    ] = 50
+    matrix_bytes: Annotated[
+        int, Meta(ge=0, description="Memory for vectors; the collections that were searched last stay.")
+    ] = 512 * 2**20
+    exact_passages: Annotated[
+        int,
+        Meta(ge=0, description="Collections beyond this size are searched through a graph, then compared exactly."),
+    ] = 200_000
+
+
+SEARCH = SearchSettings()

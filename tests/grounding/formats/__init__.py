@@ -1,0 +1,1 @@
+"""What each format comes out as, and what is refused."""
