@@ -19,6 +19,9 @@ from recipes.heads.corpus import human, rows, synthetic
 from recipes.heads.questions import changed_pairs, cloze_pairs, cropped, other_pairs, own_pairs
 from recipes.heads.verdicts import asked, labelled, places, trained
 
+ASKED = ("abstractive", "abstractive-wrong", "unanswerable")
+"""Claims made of questions and answers: few, and nearest to what a model writes; a file of their own to take more of.
+"""
 SETTINGS = Path(__file__).parent / "settings.toml"
 
 
@@ -33,7 +36,9 @@ def main() -> None:
 
 
 def make(data: Path, out: Path, chosen: dict[str, Any], seed: int) -> None:
-    """Writes human-pairs, synthetic-pairs, claims, and labelled (the verifier's test) into `out`."""
+    """Writes human-pairs, synthetic-pairs, claims, asked (a part of claims), weighing (what the verdict's weights are
+    fitted on: passages that no claim was made from) and labelled (the verifier's test) into `out`.
+    """
     rng = random.Random(seed)
     people = human([*rows(data / "squad-train.jsonl.xz"), *rows(data / "other-train.jsonl.xz")])
     people = [question for question in people if len(question.passage) < 2500]
@@ -48,7 +53,12 @@ def make(data: Path, out: Path, chosen: dict[str, Any], seed: int) -> None:
     pairs = [*own_pairs(made[: chosen["synthetic_questions"]], rng), *clozes]
     unranked = [msgspec.structs.replace(pair, relevant=None) for pair in pairs]  # no wrong passages to tell them from
     write(out / "synthetic-pairs.jsonl", [cropped(pair, rng, 1.0, chosen["cropped_words"]) for pair in unranked])
-    write(out / "claims.jsonl", [*_claims(people, articles, rng, chosen)])
+    claims = [*_claims(people, articles, rng, chosen)]
+    write(out / "claims.jsonl", claims)
+    write(out / "asked.jsonl", [claim for claim in claims if claim.kind in ASKED])
+    rest = {passage for _, passage in articles[chosen["claim_passages"] :][: chosen["weighing_passages"]]}
+    weighing = labelled([question for question in made if question.passage in rest], seed=seed + 1, most=600)
+    write(out / "weighing.jsonl", weighing)
     write(out / "labelled.jsonl", labelled(human(rows(data / "squad-val.jsonl.xz")), seed=seed))
 
 
