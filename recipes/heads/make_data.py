@@ -36,8 +36,10 @@ def main() -> None:
 
 
 def make(data: Path, out: Path, chosen: dict[str, Any], seed: int) -> None:
-    """Writes human-pairs, synthetic-pairs, claims, asked (a part of claims), weighing (what the verdict's weights are
-    fitted on: passages that no claim was made from) and labelled (the verifier's test) into `out`.
+    """Writes the pairs and claims of training into `out`: `asked` is a part of `claims`.
+
+    Beside them `weighing`, what the verdict's weights are fitted on (passages that no claim was made from), and
+    `labelled`, what the verifier is judged on.
     """
     rng = random.Random(seed)
     people = human([*rows(data / "squad-train.jsonl.xz"), *rows(data / "other-train.jsonl.xz")])
@@ -53,6 +55,12 @@ def make(data: Path, out: Path, chosen: dict[str, Any], seed: int) -> None:
     pairs = [*own_pairs(made[: chosen["synthetic_questions"]], rng), *clozes]
     unranked = [msgspec.structs.replace(pair, relevant=None) for pair in pairs]  # no wrong passages to tell them from
     write(out / "synthetic-pairs.jsonl", [cropped(pair, rng, 1.0, chosen["cropped_words"]) for pair in unranked])
+    turned = [*changed_pairs(people, random.Random(seed + 2), 1.0)]
+    crop = random.Random(seed + 3)
+    write(
+        out / "changed-pairs.jsonl",
+        [cropped(pair, crop, chosen["cropped"], chosen["cropped_words"]) for pair in turned],
+    )
     claims = [*_claims(people, articles, rng, chosen)]
     write(out / "claims.jsonl", claims)
     write(out / "asked.jsonl", [claim for claim in claims if claim.kind in ASKED])

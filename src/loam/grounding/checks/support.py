@@ -7,7 +7,7 @@ Invariant: no check that speaks for a sentence makes it less likely supported.
 import math
 import tomllib
 from collections.abc import Mapping
-from importlib.resources import files
+from pathlib import Path
 
 from msgspec import Struct, convert
 
@@ -22,7 +22,7 @@ class Weights(Struct, frozen=True, forbid_unknown_fields=True):
     weights: dict[str, float]
 
 
-WEIGHTS = convert(tomllib.loads(files(__package__).joinpath("support.toml").read_text("utf-8")), Weights)
+WEIGHTS = convert(tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8")), Weights)
 
 
 def support(signals: Mapping[str, float], known: Weights = WEIGHTS) -> float:
