@@ -101,11 +101,10 @@ def _shown(found: Point) -> dict[str, float]:
 
 
 async def verifying(runs: Runs, claims: Sequence[Claim]) -> dict[str, Any]:
-    """By words alone, by the head alone (on the lines that words chose, and on the whole passage), by the ladder."""
+    """By words alone, by the head alone on the lines that words chose, by the ladder of both."""
     ways = {
         "words": await runs.ladder(claims, heads=False),
         "head": await runs.head(claims),
-        "head, whole passage": await runs.head(claims, whole=True),
         "ladder": await runs.ladder(claims, heads=True),
     }
     tables = {way: by_kind(claims, timed.found.scores, 0.5) for way, timed in ways.items()}

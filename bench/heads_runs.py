@@ -79,9 +79,9 @@ class Runs:
                 places.setdefault(way, []).append(place)
         return places
 
-    async def head(self, claims: Sequence[Claim], *, whole: bool = False) -> Timed[Judged]:
-        """The trained head alone, on the lines that the ladder would show it or on the whole passage."""
-        pairs = [(claim.text, claim.evidence if whole else await lines(claim)) for claim in claims]
+    async def head(self, claims: Sequence[Claim]) -> Timed[Judged]:
+        """The trained head alone, on the lines that the ladder would show it."""
+        pairs = [(claim.text, await lines(claim)) for claim in claims]
         await self._heads.verify(pairs[:1])
         began = time.perf_counter()
         found = [(await self._heads.verify([pair]))[0] for pair in pairs]

@@ -65,7 +65,7 @@ def make(data: Path, out: Path, chosen: dict[str, Any], seed: int) -> None:
     write(out / "claims.jsonl", claims)
     write(out / "asked.jsonl", [claim for claim in claims if claim.kind in ASKED])
     rest = {passage for _, passage in articles[chosen["claim_passages"] :][: chosen["weighing_passages"]]}
-    weighing = labelled([question for question in made if question.passage in rest], seed=seed + 1, most=600)
+    weighing = labelled([question for question in made if question.passage in rest], seed=seed + 1, most=300)
     write(out / "weighing.jsonl", weighing)
     write(out / "labelled.jsonl", labelled(human(rows(data / "squad-val.jsonl.xz")), seed=seed))
 
