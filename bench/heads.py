@@ -60,7 +60,8 @@ async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         runs = Runs(weights, files, Path(cache), arguments.backend)
         held_out = human(rows(arguments.data / "squad-val.jsonl.xz"))
         sizes = {file.name: file.stat().st_size for file in sorted(arguments.heads.glob("*.safetensors"))}
-        figures: dict[str, Any] = {"heads": runs.id, "bytes": sizes, "trained": {f.name: f.card["run"] for f in files}}
+        figures: dict[str, Any] = {"backend": arguments.backend, "bytes": sizes}
+        figures["runs"] = {file.name: file.card["run"] for file in files}
         if "read" in arguments.parts:
             figures["read"] = reading(await runs.read(held_out))
         if "verify" in arguments.parts:

@@ -14,8 +14,9 @@ authors wrote the checks by words too: those checks look better here than on tex
 
 def page(figures: dict[str, Any]) -> str:
     """The whole page; parts that were not measured are missing."""
-    files = ", ".join(f"`{name}` ({size / 1e6:.2f} MB)" for name, size in figures["bytes"].items())
-    parts = [_OPENING, f"Heads: `{figures['heads']}`; files: {files}."]
+    sizes, runs = figures["bytes"], figures["runs"]
+    files = [f"`{name}` ({size / 1e6:.2f} MB; {runs[name.partition('.')[0]]})" for name, size in sizes.items()]
+    parts = [_OPENING, f"Files and the runs that they come from: {', '.join(files)}. Back end: {figures['backend']}."]
     for name, shown in (("read", _reading), ("verify", _verifying), ("rank", _ranking)):
         if name in figures:
             parts += shown(figures[name])

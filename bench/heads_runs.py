@@ -49,10 +49,6 @@ class Runs:
         source = Source(weights=weights, cache=cache, backend=backend, threads=1)
         self._heads = PairHeads(source, files, self._worker)
 
-    @property
-    def id(self) -> str:
-        return self._heads.id
-
     def close(self) -> None:
         self._worker.close()
 

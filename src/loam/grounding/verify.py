@@ -31,7 +31,7 @@ _MOST_CITED = 4
 _TRIED = 4  # other lines that are tried where those that were cited do not do
 _NEARLY = 0.65  # share of a sentence's words from which a line speaks of the same
 _SHARED = 0.35  # of a sentence's words that a line must have to be tried
-_SUPPORTS, _PERHAPS = 0.8, 0.5  # how likely a sentence must be supported to pass, or to be looked at again
+_SUPPORTS, _PERHAPS = 0.9, 0.5  # how likely a sentence must be supported to pass, or to be looked at again
 _HEAD_DENIES = 0.8
 _HEAD_LOOKS = 0.35  # share of a sentence's words below which no head is asked
 
