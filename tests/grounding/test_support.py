@@ -88,6 +88,18 @@ async def test_no_head_lifts_a_sentence_on_which_a_gate_is_shut(sentence: str) -
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "The Old Mill was built in 1842 by Karl Lang because auditors complained.",
+        "The Old Mill was secretly built in 1842 by Karl Lang.",
+    ],
+)
+async def test_no_head_supports_what_was_added_to_a_true_sentence(sentence: str) -> None:
+    assert (await judged(sentence, SURE)).verdict == "weak"
+
+
+@pytest.mark.anyio
 async def test_a_sure_head_lets_a_true_sentence_pass_and_a_denying_one_holds_it() -> None:
     said = "The Old Mill was built in 1842 by Karl Lang."
     passed, held = await judged(said, SURE), await judged(said, DENYING)

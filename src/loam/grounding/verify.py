@@ -31,7 +31,7 @@ _MOST_CITED = 4
 _TRIED = 4  # other lines that are tried where those that were cited do not do
 _NEARLY = 0.65  # share of a sentence's words from which a line speaks of the same
 _SHARED = 0.35  # of a sentence's words that a line must have to be tried
-_SUPPORTS, _PERHAPS = 0.9, 0.5  # how likely a sentence must be supported to pass, or to be looked at again
+_DOUBTFUL, _WORTH_A_LOOK = 0.5, 0.9  # how likely a sentence is that is looked at again, below the one, above the other
 _HEAD_DENIES = 0.8
 _HEAD_LOOKS = 0.35  # share of a sentence's words below which no head is asked
 
@@ -171,7 +171,7 @@ class Verifier:
         (read,) = await self._checkers.heads.verify([(text, " ".join(quotes))])
         signals |= {"head": round(read.supported, 3), "denied": round(read.contradicted, 3)}
         likely = round(support(signals), 3)
-        verdict = judged.verdict if gated else _likely(likely, signals)
+        verdict = judged.verdict if gated else _reconsidered(judged.verdict, likely, signals)
         return _Judgement(verdict, likely, 2 if verdict != judged.verdict else 1, signals, judged.entries)
 
     async def _stands(self, citation: Citation) -> bool:
@@ -185,10 +185,13 @@ class Verifier:
         return stored.revision == citation.revision and stored.text[citation.start : citation.end] == citation.quote
 
 
-def _likely(likely: float, signals: Mapping[str, float]) -> Verdict:
-    """The verdict on a sentence on which no gate is shut. The head is blind to roles that were traded: order is not."""
-    if likely >= _SUPPORTS and signals["order"]:
-        return "supported"
-    if likely >= _PERHAPS:
-        return "weak"
-    return "contradicted" if signals["denied"] >= _HEAD_DENIES else "unsupported"
+def _reconsidered(verdict: Verdict, likely: float, signals: Mapping[str, float]) -> Verdict:
+    """The verdict of words on a sentence on which no gate is shut, after the head.
+
+    The head may take support away, never give it: it does not see what was added to a sentence that is otherwise true.
+    """
+    if verdict == "supported":
+        return verdict if likely >= _DOUBTFUL else "weak"
+    if verdict == "weak" and likely < _DOUBTFUL:
+        return "contradicted" if signals["denied"] >= _HEAD_DENIES else "unsupported"
+    return "weak" if likely >= _WORTH_A_LOOK else verdict
