@@ -6,9 +6,8 @@ folder of all-MiniLM-L6-v2, T one of your own, H is src/loam/grounding/heads, D 
     python -m recipes.heads.make_data --data D --out .training
     python -m recipes.heads.train --encoder M --made .training --run human --stage human
     python -m recipes.heads.train --encoder M --made .training --run read --begin human --stage read
-    python -m recipes.heads.train --encoder M --made .training --run verify --begin human --stage verify
     python -m recipes.heads.export --encoder M --made .training --run read --heads span rank --out T/read-1.safetensors
-    python -m recipes.heads.export --encoder M --made .training --run verify --heads verify --out T/verify-1.safetensors
+    python -m recipes.heads.export --encoder M --made .training --run human --heads verify --out T/verify-1.safetensors
     python -m recipes.heads.calibrate --data D --heads T --out .training/calibration.json
     python -m recipes.heads.weigh --made .training --heads T --out src/loam/grounding/checks/support.toml
     python -m bench.heads D --heads T --json .training/figures.json

@@ -19,9 +19,6 @@ from recipes.heads.corpus import human, rows, synthetic
 from recipes.heads.questions import changed_pairs, cloze_pairs, cropped, other_pairs, own_pairs
 from recipes.heads.verdicts import asked, labelled, places, trained
 
-ASKED = ("abstractive", "abstractive-wrong", "unanswerable")
-"""Claims made of questions and answers: few, and nearest to what a model writes; a file of their own to take more of.
-"""
 SETTINGS = Path(__file__).parent / "settings.toml"
 
 
@@ -36,7 +33,7 @@ def main() -> None:
 
 
 def make(data: Path, out: Path, chosen: dict[str, Any], seed: int) -> None:
-    """Writes the pairs and claims of training into `out`: `asked` is a part of `claims`.
+    """Writes the pairs and claims of training into `out`.
 
     Beside them `weighing`, what the verdict's weights are fitted on (passages that no claim was made from), and
     `labelled`, what the verifier is judged on.
@@ -61,9 +58,7 @@ def make(data: Path, out: Path, chosen: dict[str, Any], seed: int) -> None:
         out / "changed-pairs.jsonl",
         [cropped(pair, crop, chosen["cropped"], chosen["cropped_words"]) for pair in turned],
     )
-    claims = [*_claims(people, articles, rng, chosen)]
-    write(out / "claims.jsonl", claims)
-    write(out / "asked.jsonl", [claim for claim in claims if claim.kind in ASKED])
+    write(out / "claims.jsonl", [*_claims(people, articles, rng, chosen)])
     rest = {passage for _, passage in articles[chosen["claim_passages"] :][: chosen["weighing_passages"]]}
     weighing = labelled([question for question in made if question.passage in rest], seed=seed + 1, most=300)
     write(out / "weighing.jsonl", weighing)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from loam.core.errors import EncoderError
+from loam.grounding.checks.support import WEIGHTS
 from loam.grounding.encoder import adapter
 from loam.grounding.encoder.heads import Calibration, PairHeads, best_span
 from loam.grounding.encoder.opening import HEADS
@@ -154,7 +155,8 @@ def test_the_shipped_files_are_small_and_say_where_they_come_from() -> None:
         card = _card(file)
         assert card["licence"] == "CC BY-SA 4.0"
         assert {"encoder", "data", "settings", "calibration", "held_out"} <= set(card)
-    assert (HEADS / "CARD.md").is_file()
+    assert WEIGHTS.head in {_card(file)["run"] for file in files}  # the verdict's weights belong to the head that ships
+    assert all(file.name in (HEADS / "CARD.md").read_text("utf-8") for file in files)
 
 
 def _card(file: Path) -> dict[str, Any]:
