@@ -32,7 +32,7 @@ def _reading(read: dict[str, Any]) -> list[str]:
     said = (
         f"{read['questions']} questions, {read['answerable']} of them answerable. The answerable ones alone, never "
         f"declining: exact {alone['exact']:.3f}, F1 {alone['f1']:.3f}. Answerable told from unanswerable: AUROC "
-        f"{read['auroc']:.3f}. {read['ms a question']:.1f} ms a question and passage."
+        f"{read['auroc']:.3f}. {read['ms a question']:.1f} ms of processor time a question and passage."
     )
     return ["## Reader", said, _table(heads, points)]
 
@@ -51,7 +51,7 @@ def _verifying(verify: dict[str, Any]) -> list[str]:
     ]
     spent = ", ".join(f"{way} {value:.1f} ms" for way, value in verify["ms a sentence"].items())
     heads = ("", "claims", *ways)
-    parts = ["## Verifier", f"{verify['claims']} claims. A sentence takes: {spent}."]
+    parts = ["## Verifier", f"{verify['claims']} claims. Processor time a sentence: {spent}."]
     parts += ["AUROC: supported kinds against all that are not supported, the others against verbatim claims."]
     parts += [_table(heads, auroc), "AUROC against all supported kinds, paraphrased and abstractive ones too:"]
     parts += [_table(heads, hard), "Balanced accuracy at a score of 0.5:", _table(heads, even)]

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Timed(Struct, Generic[T], frozen=True):
-    """What was found, and the mean time that one question or sentence took."""
+    """What was found, and the mean processor time that one question or sentence took."""
 
     found: T
     milliseconds: float
@@ -56,7 +56,7 @@ class Runs:
         """Each question put to its own passage; the margin is the probability that the passage answers."""
         await self._heads.read("warm up", ["Nothing."])
         found: list[Answered] = []
-        began = time.perf_counter()
+        began = time.process_time()
         for question in questions:
             (reading,) = await self._heads.read(question.text, [question.passage])
             gold = tuple(question.passage[slice(*span)] for span in question.spans)
@@ -79,7 +79,7 @@ class Runs:
         """The trained head alone, on the lines that the ladder would show it."""
         pairs = [(claim.text, await lines(claim)) for claim in claims]
         await self._heads.verify(pairs[:1])
-        began = time.perf_counter()
+        began = time.process_time()
         found = [(await self._heads.verify([pair]))[0] for pair in pairs]
         verdicts = ["supported" if one.supported >= 0.5 else "unsupported" for one in found]
         return Timed(Judged([one.supported for one in found], verdicts), _each(began, claims))
@@ -87,7 +87,7 @@ class Runs:
     async def ladder(self, claims: Sequence[Claim], *, heads: bool) -> Timed[Judged]:
         """The whole ladder without a judge; without heads it is the model-free tier."""
         checkers = Checkers(self._heads if heads else None)
-        began = time.perf_counter()
+        began = time.process_time()
         found = [await checked(claim, checkers) for claim in claims]
         return Timed(Judged([one.score for one in found], [one.verdict for one in found]), _each(began, claims))
 
@@ -101,5 +101,5 @@ def _orders(readings: Sequence[Reading]) -> dict[str, list[int]]:
 
 
 def _each(began: float, items: Sequence[object]) -> float:
-    spent = 1000 * (time.perf_counter() - began) / max(1, len(items))
+    spent = 1000 * (time.process_time() - began) / max(1, len(items))
     return math.ceil(10 * spent) / 10
