@@ -1,7 +1,8 @@
 """The heads as a file: adapter, tuned weights and heads in float16 safetensors, the card in its header.
 
 Knows the format that `loam.grounding.encoder` reads, nothing of training.
-Invariant: `merged` of a written file computes what the trained model computed, to the precision of float16.
+Invariant: `loam.grounding.encoder.adapter.merged` of a written file computes what the trained model computed, to the
+precision of float16.
 """
 
 import hashlib
@@ -11,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
-from transformers import BertModel
+from safetensors.torch import save_file
 
 FORMAT = "loam-heads-1"
 _LORA = re.compile(r"encoder\.base_model\.model\.encoder\.layer\.(\d+)\.(.+)\.lora_(A|B)\.default\.weight")
@@ -39,34 +38,3 @@ def write(path: Path, found: dict[str, torch.Tensor], encoder: Path, card: dict[
     """Writes the file with its header."""
     base = hashlib.sha256((encoder / "model.safetensors").read_bytes()).hexdigest()
     save_file(found, path, metadata={"format": FORMAT, "base": base, "card": json.dumps(card, ensure_ascii=False)})
-
-
-def card(path: Path) -> dict[str, Any]:
-    """The card of a written file."""
-    with safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["card"])
-
-
-class Merged(torch.nn.Module):
-    """The encoder with a file's adapter merged into its weights, and the three heads."""
-
-    def __init__(self, path: Path, encoder: Path, precision: torch.dtype) -> None:
-        super().__init__()
-        found = {name: weight.float() for name, weight in load_file(path).items()}
-        self.encoder = BertModel.from_pretrained(encoder, attn_implementation="eager", add_pooling_layer=False)
-        state = self.encoder.state_dict()
-        for name in [name for name in found if name.startswith("lora.") and name.endswith(".A")]:
-            _, layer, module = name.removesuffix(".A").split(".", 2)
-            down, up = found[name], found[name.removesuffix("A") + "B"]
-            state[f"encoder.layer.{layer}.{module}.weight"] += up @ down
-        for name, weight in found.items():
-            if name.startswith("tuned."):
-                state[name.removeprefix("tuned.")].copy_(weight)
-        self.encoder.to(precision).eval()
-        self.heads = {name: (found[f"{name}.weight"], found[f"{name}.bias"]) for name in ("span", "rank", "verify")}
-
-    def forward(self, pieces: torch.Tensor, types: torch.Tensor, mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        """As HeadedEncoder's."""
-        states = self.encoder(input_ids=pieces, token_type_ids=types, attention_mask=mask).last_hidden_state.float()
-        scores = {name: torch.nn.functional.linear(states, *head) for name, head in self.heads.items()}
-        return {"span": scores["span"], "rank": scores["rank"][:, 0, 0], "verify": scores["verify"][:, 0]}

@@ -33,7 +33,11 @@ def main() -> None:
 
 
 def make(data: Path, out: Path, chosen: dict[str, Any], seed: int) -> None:
-    """Writes human-pairs, synthetic-pairs, claims, and labelled (the verifier's test) into `out`."""
+    """Writes the pairs and claims of training into `out`.
+
+    Beside them `weighing`, what the verdict's weights are fitted on (passages that no claim was made from), and
+    `labelled`, what the verifier is judged on.
+    """
     rng = random.Random(seed)
     people = human([*rows(data / "squad-train.jsonl.xz"), *rows(data / "other-train.jsonl.xz")])
     people = [question for question in people if len(question.passage) < 2500]
@@ -48,7 +52,16 @@ def make(data: Path, out: Path, chosen: dict[str, Any], seed: int) -> None:
     pairs = [*own_pairs(made[: chosen["synthetic_questions"]], rng), *clozes]
     unranked = [msgspec.structs.replace(pair, relevant=None) for pair in pairs]  # no wrong passages to tell them from
     write(out / "synthetic-pairs.jsonl", [cropped(pair, rng, 1.0, chosen["cropped_words"]) for pair in unranked])
+    turned = [*changed_pairs(people, random.Random(seed + 2), 1.0)]
+    crop = random.Random(seed + 3)
+    write(
+        out / "changed-pairs.jsonl",
+        [cropped(pair, crop, chosen["cropped"], chosen["cropped_words"]) for pair in turned],
+    )
     write(out / "claims.jsonl", [*_claims(people, articles, rng, chosen)])
+    rest = {passage for _, passage in articles[chosen["claim_passages"] :][: chosen["weighing_passages"]]}
+    weighing = labelled([question for question in made if question.passage in rest], seed=seed + 1, most=300)
+    write(out / "weighing.jsonl", weighing)
     write(out / "labelled.jsonl", labelled(human(rows(data / "squad-val.jsonl.xz")), seed=seed))
 
 

@@ -32,11 +32,12 @@ def main() -> None:
     parser.add_argument("--run", required=True)
     parser.add_argument("--stage", required=True, help="a table of settings.toml under [stages]")
     parser.add_argument("--begin", help="a finished run to start from")
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # in the background there is no Ctrl-C
     settings = tomllib.loads(SETTINGS.read_text("utf-8"))
     torch.manual_seed(settings["seed"])
-    torch.set_num_threads(2)
+    torch.set_num_threads(arguments.threads)
     model = HeadedEncoder(arguments.encoder, settings["model"])
     if arguments.begin:
         model.take(torch.load(arguments.made / f"{arguments.begin}.pt")["weights"])

@@ -23,7 +23,7 @@ NAME = "loam/reader"
 LEAST_SUPPORT = 0.6
 """The share of a question that a quote must cover; chosen with bench/reader.py."""
 
-_SURE, _NO_OBJECTION = 0.3, 0.005
+_SURE, _NO_OBJECTION = 0.3, 0.05
 """How sure the heads must be to answer by themselves, and where the words cover the question."""
 
 _PIECE = re.compile(r"\S+\s*(?:\S+\s*){0,7}", re.DOTALL)

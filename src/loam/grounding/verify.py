@@ -5,7 +5,7 @@ Invariant (P4): a sentence is `supported` only with citations whose quotes stand
 offsets, in the revision that was searched, and only if no check of words has shut a gate on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, structs
@@ -14,6 +14,7 @@ from loam.core.calls import Citation, SentenceCheck, Verdict
 from loam.core.errors import ModelFailure
 from loam.grounding.checks.alignment import alignment
 from loam.grounding.checks.free import states_nothing
+from loam.grounding.checks.support import support
 from loam.grounding.checks.tokens import telling
 from loam.grounding.checks.words_only import Weighed, weigh
 from loam.grounding.claims import Claim
@@ -30,7 +31,8 @@ _MOST_CITED = 4
 _TRIED = 4  # other lines that are tried where those that were cited do not do
 _NEARLY = 0.65  # share of a sentence's words from which a line speaks of the same
 _SHARED = 0.35  # of a sentence's words that a line must have to be tried
-_HEAD_SUPPORTS, _HEAD_DENIES = 0.8, 0.8
+_DOUBTFUL, _WORTH_A_LOOK = 0.5, 0.9  # how likely a sentence is that is looked at again, below the one, above the other
+_HEAD_DENIES = 0.8
 _HEAD_LOOKS = 0.35  # share of a sentence's words below which no head is asked
 
 
@@ -122,10 +124,8 @@ class Verifier:
     async def _climbed(self, text: str, cited: Sequence[Entry]) -> _Judgement:
         entries, weighed = self._words(text, cited)
         judged = _Judgement(weighed.band, weighed.score, 1, weighed.signals, tuple(entries))
-        if weighed.gated or not entries:
-            return judged
-        if weighed.signals["coverage"] >= _HEAD_LOOKS:
-            judged = await self._read(text, judged)
+        if entries and weighed.signals["coverage"] >= _HEAD_LOOKS:
+            judged = await self._read(text, judged, gated=weighed.gated)
         if judged.verdict == "weak" and self._judge is not None:
             verdict = await self._judge.verdict(text, [entry.quote for entry in entries])
             judged = structs.replace(
@@ -166,24 +166,20 @@ class Verifier:
         best = sorted((id for id in shared if shared[id] > least), key=lambda id: -shared[id])[:_TRIED]
         return [entry for id in best if (entry := self._sheet.find(id)) is not None]
 
-    async def _read(self, text: str, judged: _Judgement) -> _Judgement:
-        """What the encoder and the trained head make of it; neither lifts a sentence on which a gate is shut."""
+    async def _read(self, text: str, judged: _Judgement, *, gated: bool) -> _Judgement:
+        """What the encoder and the trained head make of it; where a gate is shut, only the score listens to them."""
         quotes = [entry.quote for entry in judged.entries]
         signals = dict(judged.signals)
-        if self._checkers.encoder is not None:
+        if self._checkers.encoder is not None and not gated:
             sentence, *lines = await self._checkers.encoder.states([text, *quotes])
             signals["alignment"] = round(alignment(sentence, lines), 3)
         if self._checkers.heads is None:
             return structs.replace(judged, signals=signals)
-        (support,) = await self._checkers.heads.verify([(text, " ".join(quotes))])
-        signals |= {"head": round(support.supported, 3), "denied": round(support.contradicted, 3)}
-        score = round((judged.score + support.supported) / 2, 3)
-        verdict = judged.verdict
-        if support.contradicted >= _HEAD_DENIES:
-            verdict = "weak" if verdict == "supported" else "contradicted"
-        elif support.supported >= _HEAD_SUPPORTS and signals["order"]:  # it is blind to roles that were traded
-            verdict = "supported" if verdict == "weak" else "weak" if verdict == "unsupported" else verdict
-        return _Judgement(verdict, score, 2 if verdict != judged.verdict else 1, signals, judged.entries)
+        (read,) = await self._checkers.heads.verify([(text, " ".join(quotes))])
+        signals |= {"head": round(read.supported, 3), "denied": round(read.contradicted, 3)}
+        likely = round(support(signals), 3)
+        verdict = judged.verdict if gated else _reconsidered(judged.verdict, likely, signals)
+        return _Judgement(verdict, likely, 2 if verdict != judged.verdict else 1, signals, judged.entries)
 
     async def _stands(self, citation: Citation) -> bool:
         """Whether the quote is in the stored document, where the citation says, in the revision that was searched."""
@@ -194,3 +190,15 @@ class Verifier:
                 return False
             raise
         return stored.revision == citation.revision and stored.text[citation.start : citation.end] == citation.quote
+
+
+def _reconsidered(verdict: Verdict, likely: float, signals: Mapping[str, float]) -> Verdict:
+    """The verdict of words on a sentence on which no gate is shut, after the head.
+
+    The head may take support away, never give it: it does not see what was added to a sentence that is otherwise true.
+    """
+    if verdict == "supported":
+        return verdict if likely >= _DOUBTFUL else "weak"
+    if verdict == "weak" and likely < _DOUBTFUL:
+        return "contradicted" if signals["denied"] >= _HEAD_DENIES else "unsupported"
+    return "weak" if likely >= _WORTH_A_LOOK else verdict
