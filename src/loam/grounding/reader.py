@@ -23,8 +23,8 @@ NAME = "loam/reader"
 LEAST_SUPPORT = 0.6
 """The share of a question that a quote must cover; chosen with bench/reader.py."""
 
-_SURE, _NO_OBJECTION = 0.3, 0.05
-"""How sure the heads must be to answer by themselves, and where the words cover the question."""
+_SURE, _NO_OBJECTION = 0.45, 0.05
+"""How sure the heads must be to answer by themselves, and where the words cover the question; chosen like the above."""
 
 _PIECE = re.compile(r"\S+\s*(?:\S+\s*){0,7}", re.DOTALL)
 
