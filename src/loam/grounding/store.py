@@ -207,6 +207,28 @@ class Store(Protocol):
         ...
 
 
+class Library(Store, Protocol):
+    """A store as a gateway runs on it: it also keeps bytes that are sent ahead, and is closed at the end."""
+
+    async def arrive(self, contents: Sequence[bytes]) -> tuple[str, ...]:
+        """Keeps bytes that a later mirroring will name by the hashes that this gives."""
+        ...
+
+    async def arrived(self, hashes: Sequence[str]) -> set[str]:
+        """Which of these bytes are here."""
+        ...
+
+    async def content(self, hash: str) -> bytes | None:
+        """Bytes that arrived, None where they did not."""
+        ...
+
+    async def forget(self, hashes: Sequence[str]) -> None:
+        """Drops bytes that were taken in, and those that nobody asked for in weeks."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 def scope_of(principal: Principal, metadata: dict[str, str] | None = None) -> Scope:
     """What a principal may see: an administrator everything, others what is open to all, to them or to their team."""
     named = (("user", principal.user), ("team", principal.team))
