@@ -1,7 +1,8 @@
 """Ranked lists into one, and one list into a more various one.
 
 Pure. `fused` is reciprocal rank fusion (Cormack, Clarke and Büttcher 2009), `diverse` maximal marginal relevance
-(Carbonell and Goldstein 1998), under the names that the papers gave the numbers.
+(Carbonell and Goldstein 1998), under the names that the papers gave the numbers. `blended` looks at scores rather than
+at ranks, which tell a question that words meet from one that they miss: see bench/RETRIEVAL.md.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,26 @@ def fused(lists: Sequence[Sequence[Hit]]) -> list[Hit]:
             scores[hit.fold] = scores.get(hit.fold, 0.0) + 1 / (K + rank)
     ranked = sorted(scores, key=lambda fold: (-scores[fold], first[fold].id))
     return [Hit(first[fold].id, fold, scores[fold]) for fold in ranked]
+
+
+def blended(lists: Sequence[Sequence[Hit]], depth: int) -> list[Hit]:
+    """Every hit of the lists, by the mean of its scores; what says the same stands for one, as first met.
+
+    The scores of all lists have one measure, from 0 (nothing) to 1 (all that could be). What a list of `depth` hits
+    leaves out has at most the least score in it and is given that; a shorter list holds all that there is.
+    """
+    first: dict[int, Hit] = {}
+    scores: list[dict[int, float]] = []
+    for hits in lists:
+        scores.append({hit.fold: hit.score for hit in hits})
+        for hit in hits:
+            first.setdefault(hit.fold, hit)
+    least = [min(one.values()) if len(one) >= depth else 0.0 for one in scores]
+    whole = {
+        fold: sum(one.get(fold, low) for one, low in zip(scores, least, strict=True)) / len(scores) for fold in first
+    }
+    ranked = sorted(first, key=lambda fold: (-whole[fold], first[fold].id))
+    return [Hit(first[fold].id, fold, whole[fold]) for fold in ranked]
 
 
 def diverse(hits: Sequence[Hit], vectors: "Mapping[int, Vectors]", *, diversity: float, limit: int) -> list[Hit]:

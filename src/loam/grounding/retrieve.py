@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from loam.core.calls import Passage, Principal
 from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import AS_USUAL, NOBODY, Found, SearchMode, SearchOptions
-from loam.grounding.fusion import diverse, fused, joined
+from loam.grounding.fusion import blended, diverse, fused, joined
 from loam.grounding.search_settings import SEARCH, SearchSettings
 from loam.grounding.store import Hit, Hits, Scope, Store, scope_of
 
@@ -121,7 +121,9 @@ class Retrieval:
         stamps = {worded.stamp, near.stamp}
         if not near.hits:
             return _Ranked(list(worded.hits), "lexical", notes, stamps)
-        return _Ranked(fused([worded.hits, near.hits]), mode, notes, stamps)
+        lists = [worded.hits, near.hits]
+        whole = fused(lists) if self._settings.fusion == "ranks" else blended(lists, depth)
+        return _Ranked(whole, mode, notes, stamps)
 
     async def _near(self, encoder: "Encoder", collection: str, question: str, *, scope: Scope, depth: int) -> Hits:
         vectors = await encoder.embed([question])

@@ -179,7 +179,7 @@ class Store(Protocol):
     async def delete(self, collection: str, document_id: str | None = None) -> None: ...
 
     async def find_words(self, collection: str, question: str, *, scope: Scope, limit: int) -> Hits:
-        """The passages whose words fit the question best."""
+        """The passages whose words fit the question best; a score is a share, 1 where no words could fit better."""
         ...
 
     async def find_near(self, collection: str, vector: "Vectors", *, encoder: str, scope: Scope, limit: int) -> Hits:
