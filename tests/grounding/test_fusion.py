@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loam.grounding.fusion import blended, fused
+from loam.grounding.fusion import blended, fused, settled
 from loam.grounding.store import Hit
 
 SCORES = st.dictionaries(st.integers(1, 30), st.floats(0, 1), max_size=12)
@@ -40,3 +40,22 @@ def test_blending_and_fusing_keep_every_hit_once_in_order(
         assert sorted(hit.fold for hit in whole) == sorted(there)
         assert [hit.score for hit in whole] == sorted((hit.score for hit in whole), reverse=True)
         assert all(0 <= hit.score <= 1 for hit in whole)
+
+
+def test_a_second_look_moves_hits_by_what_it_weighs() -> None:
+    hits = [Hit(1, 1, 0.6), Hit(2, 2, 0.5), Hit(3, 3, 0.4)]
+    assert settled(hits, []) == hits
+    moved = settled(hits, [(0.5, {1: 0.0, 2: 1.0}), (1.0, {1: 0.1})])
+    assert [hit.id for hit in moved] == [2, 1, 3]
+    assert [hit.score for hit in moved] == pytest.approx([1 / 2.5, 0.7 / 2.5, 0.4 / 2.5])
+
+
+@given(words=SCORES, met=st.dictionaries(st.integers(1, 30), st.floats(0, 1), max_size=30), weight=st.floats(0, 10))
+def test_what_was_not_looked_at_stays_behind_what_was(
+    words: dict[int, float], met: dict[int, float], weight: float
+) -> None:
+    hits = ranked(words)
+    looked = {hit.id: met.get(hit.id, 0) for hit in hits[:4]}
+    whole = settled(hits, [(weight, looked)])
+    assert [hit.id for hit in whole[4:]] == [hit.id for hit in hits[4:]]
+    assert [hit.score for hit in whole] == sorted((hit.score for hit in whole), reverse=True)

@@ -89,3 +89,29 @@ async def test_diversity_puts_what_says_the_same_behind(index: Index) -> None:
     retrieval = Retrieval(index, ENCODER)
     assert set((await urls(retrieval, SAME))[:2]) == {"one.md", "two.md"}
     assert (await urls(retrieval, SAME, diversity=0.9))[1] == "three.md"
+
+
+async def test_word_pairs_as_asked_decide_between_passages_with_the_same_words(index: Index) -> None:
+    pages = [
+        taken("swapped.md", "# A\n\nDetails on leave when sick: the pay, the form, a doctor."),
+        taken("asked.md", "# B\n\nDetails of pay: the sick leave, the form, when a doctor."),
+    ]
+    await ingest(index, "guide", *pages)
+    assert (await urls(Retrieval(index, ENCODER), "sick leave"))[0] == "asked.md"
+
+
+async def test_heads_weigh_as_much_as_the_settings_say(index: Index) -> None:
+    await ingest(index, "guide", LEAVE, TRAVEL, *PAGES)
+    plain = await urls(Retrieval(index, ENCODER, ByLength()), SAME)
+    for relevance, first in ((0.0, plain[0]), (10.0, "travel.md")):
+        settings = SearchSettings(relevance=relevance)
+        found = await urls(Retrieval(index, ENCODER, Steep(), settings), SAME, rerank=5)
+        assert found[0] == first
+
+
+class Steep(ByLength):
+    """The shortest passage is surely relevant, no other."""
+
+    async def read(self, question: str, passages: Sequence[str]) -> list[Reading]:
+        least = min(map(len, passages))
+        return [Reading(float(len(passage) == least), 0, 0, 0) for passage in passages]

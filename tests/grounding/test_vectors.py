@@ -249,3 +249,9 @@ async def test_vectors_leave_with_their_passages(tmp_path: Path) -> None:
     await index.delete("guide")
     assert await index._database.read(lambda c: c.execute(counted).fetchone()[0]) == 0
     await index.close()
+
+
+def test_a_graph_may_be_opened_before_the_encoder() -> None:
+    """usearch and ONNX Runtime bear each other in one order only; a process that crashes has a negative code."""
+    program = "import loam.grounding.graphs, loam.grounding.encoder.session, loam.grounding.graphs"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

@@ -10,11 +10,12 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import usearch.index
 from msgspec import Struct
 
 from loam.grounding.catalogue import Known
@@ -23,7 +24,9 @@ from loam.grounding.store import Hits
 from loam.grounding.vectors import Floats, Numbers, Rows, chosen, read_vectors, rows_of, unfolded
 from loam.storage.database import Database
 
-Graph: Any = usearch.index.Index  # its types are partly unknown
+if find_spec("onnxruntime") is not None:
+    import_module("onnxruntime")  # loaded after usearch 2.26 it crashes the process; before it all is well
+Graph: Any = import_module("usearch.index").Index  # its types are partly unknown
 
 _EXACT = 20_000
 """Passages in scope, up to which all are compared."""
