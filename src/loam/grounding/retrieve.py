@@ -161,7 +161,7 @@ class Retrieval:
             parts.append((settings.phrases, met))
         if most and self._heads is not None:
             there = [id for id in first[:most] if id in fetched.passages]
-            readings = await self._heads.read(question, [fetched.passages[id].text for id in there])
+            readings = await self._heads.read(question, [told(fetched.passages[id]) for id in there])
             parts.append((settings.relevance, {id: one.relevance for id, one in zip(there, readings, strict=True)}))
         return settled(ranked.hits, parts)
 

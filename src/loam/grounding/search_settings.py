@@ -23,7 +23,7 @@ class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True):
     relevance: Annotated[
         float,
         Meta(ge=0, le=10, description="Of a rerank: the weight of what the heads find relevant, to 1 of the search's."),
-    ] = 0.1
+    ] = 0.2
     matrix_bytes: Annotated[
         int, Meta(ge=0, description="Memory for vectors; the collections that were searched last stay.")
     ] = 512 * 2**20
