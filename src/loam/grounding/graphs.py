@@ -21,7 +21,7 @@ from msgspec import Struct
 from loam.grounding.catalogue import Known
 from loam.grounding.search_settings import SearchSettings
 from loam.grounding.store import Hits
-from loam.grounding.vectors import Floats, Numbers, Rows, chosen, read_vectors, rows_of, unfolded
+from loam.grounding.vectors import Floats, Numbers, Rows, chosen, cosines, read_vectors, rows_of, unfolded
 from loam.storage.database import Database
 
 if find_spec("onnxruntime") is not None:
@@ -103,7 +103,7 @@ class Graphs:
         known = await self._database.read(lambda connection: read_vectors(connection, ids.tolist()))
         if not len(known.ids):
             return Hits(now.stamp, (), note)
-        rows, scores = chosen(every, known.ids), known.values @ vector
+        rows, scores = chosen(every, known.ids), cosines(known.values, vector)
         order = np.lexsort((known.ids, -scores))
         hits = unfolded(rows, lambda count: order[:count], scores, limit=limit, most=len(order))
         return Hits(now.stamp, tuple(hits), note)

@@ -21,8 +21,8 @@ _MOST_ROWS = 6000
 """Passages that the words of a question may match before the commonest of them are left out of the search."""
 _WEIGHTS = [0.33, 0.33, 0.33, 1.0]  # D, C, B, A: body, title, unused, section; as in the embedded index
 _BY_LENGTH = 1  # ts_rank divides by 1 + log(length)
-_ONCE = 0.33 / 1.64493 / (1 + log(100))
-"""`ts_rank` of a word that stands once in the body of a passage of a hundred different words."""
+_ONCE = 0.022
+"""`ts_rank` of a word that stands once in a usual passage, chosen so that scores lie where the embedded index's do."""
 _K1 = 1.2  # of BM25
 
 
