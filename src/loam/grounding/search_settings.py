@@ -19,11 +19,11 @@ class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True):
     phrases: Annotated[
         float,
         Meta(ge=0, le=1, description="Of a hybrid search: the weight of word pairs that a passage has as asked, to 1."),
-    ] = 0.1
+    ] = 0.15
     relevance: Annotated[
         float,
         Meta(ge=0, le=10, description="Of a rerank: the weight of what the heads find relevant, to 1 of the search's."),
-    ] = 0.2
+    ] = 0.3
     matrix_bytes: Annotated[
         int, Meta(ge=0, description="Memory for vectors; the collections that were searched last stay.")
     ] = 512 * 2**20
