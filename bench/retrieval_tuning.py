@@ -3,7 +3,7 @@
     .bench/retrieval/venv/bin/python -m bench.retrieval_tuning [--data ../shared/data] [--heads FOLDER] [--most 100]
 
 Each line is a variant of the settings, with nDCG@10 of every set and their mean. The heads were trained on squad-train,
-QED and ClapNQ, so what their relevance should weigh is measured on the first two sets alone.
+QED and ClapNQ, so what they should weigh is measured on the first two sets alone.
 """
 
 import argparse
@@ -30,7 +30,7 @@ VARIANTS = {
     **{f"scores, pairs {weight}": SearchSettings(phrases=weight) for weight in (0.05, 0.1, 0.15, 0.2, 0.3)},
 }
 UNSEEN = TUNING[:2]
-RELEVANCES = (0.05, 0.1, 0.2, 0.3, 0.5, 10.0)
+WEIGHTS = (0.05, 0.1, 0.2, 0.3, 0.5, 10.0)
 
 
 async def run(data: Path, place: Path, models: Models, most: int) -> None:
@@ -45,9 +45,9 @@ async def run(data: Path, place: Path, models: Models, most: int) -> None:
         ]
         for name, settings in VARIANTS.items():
             systems.append(Loam(name, Retrieval(index, models.encoder, settings=settings), SearchOptions()))
-        for weight in RELEVANCES if models.heads and set(corpus.sets) & set(UNSEEN) else ():
-            retrieval = Retrieval(index, models.encoder, models.heads, SearchSettings(relevance=weight))
-            systems.append(Loam(f"relevance {weight}", retrieval, SearchOptions(rerank=RERANK)))
+        for weight in WEIGHTS if models.heads and set(corpus.sets) & set(UNSEEN) else ():
+            retrieval = Retrieval(index, models.encoder, models.heads, SearchSettings(heads=weight))
+            systems.append(Loam(f"heads {weight}", retrieval, SearchOptions(rerank=RERANK)))
         for name, queries in corpus.sets.items():
             for system in systems:
                 figures = row(system.name, await searched(system, queries), queries).gains

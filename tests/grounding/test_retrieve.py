@@ -24,12 +24,12 @@ PAGES = [
 
 
 class ByLength:
-    """Heads to which shorter passages are more relevant."""
+    """Heads that find an answer the sooner, the shorter a passage is."""
 
     id = "by-length/1"
 
     async def read(self, question: str, passages: Sequence[str]) -> list[Reading]:
-        return [Reading(1 / len(passage), 0, 0, 0) for passage in passages]
+        return [Reading(0, 1 / len(passage), 0, 0) for passage in passages]
 
     async def verify(self, pairs: Sequence[tuple[str, str]]) -> list[Support]:
         return [Support(1, 0, 0) for _ in pairs]
@@ -103,15 +103,15 @@ async def test_word_pairs_as_asked_decide_between_passages_with_the_same_words(i
 async def test_heads_weigh_as_much_as_the_settings_say(index: Index) -> None:
     await ingest(index, "guide", LEAVE, TRAVEL, *PAGES)
     plain = await urls(Retrieval(index, ENCODER, ByLength()), SAME)
-    for relevance, first in ((0.0, plain[0]), (10.0, "travel.md")):
-        settings = SearchSettings(relevance=relevance)
+    for weight, first in ((0.0, plain[0]), (10.0, "travel.md")):
+        settings = SearchSettings(heads=weight)
         found = await urls(Retrieval(index, ENCODER, Steep(), settings), SAME, rerank=5)
         assert found[0] == first
 
 
 class Steep(ByLength):
-    """The shortest passage is surely relevant, no other."""
+    """The shortest passage surely answers, no other."""
 
     async def read(self, question: str, passages: Sequence[str]) -> list[Reading]:
         least = min(map(len, passages))
-        return [Reading(float(len(passage) == least), 0, 0, 0) for passage in passages]
+        return [Reading(0, float(len(passage) == least), 0, 0) for passage in passages]

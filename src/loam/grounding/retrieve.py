@@ -162,7 +162,7 @@ class Retrieval:
         if most and self._heads is not None:
             there = [id for id in first[:most] if id in fetched.passages]
             readings = await self._heads.read(question, [told(fetched.passages[id]) for id in there])
-            parts.append((settings.relevance, {id: one.relevance for id, one in zip(there, readings, strict=True)}))
+            parts.append((settings.heads, {id: one.answerable for id, one in zip(there, readings, strict=True)}))
         return settled(ranked.hits, parts)
 
 

@@ -20,10 +20,14 @@ class SearchSettings(Struct, frozen=True, forbid_unknown_fields=True):
         float,
         Meta(ge=0, le=1, description="Of a hybrid search: the weight of word pairs that a passage has as asked, to 1."),
     ] = 0.15
-    relevance: Annotated[
+    heads: Annotated[
         float,
-        Meta(ge=0, le=10, description="Of a rerank: the weight of what the heads find relevant, to 1 of the search's."),
-    ] = 0.3
+        Meta(
+            ge=0,
+            le=10,
+            description="Of a rerank: how much it weighs that the heads find an answer, to the search's 1.",
+        ),
+    ] = 0.2
     matrix_bytes: Annotated[
         int, Meta(ge=0, description="Memory for vectors; the collections that were searched last stay.")
     ] = 512 * 2**20
