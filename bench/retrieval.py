@@ -176,11 +176,13 @@ async def compared(corpus: Corpus, place: Path, encoder: Encoder, heads: Heads |
     }
 
 
-def corpora(data: Path, place: Path) -> Iterator[Corpus]:
-    yield handbook(data, place / "handbook")
-    yield own()
-    yield squad(data, place / "squad")
-    yield web(data, place / "web")
+CORPORA = ("handbook", "own", "squad", "web")
+
+
+def corpora(data: Path, place: Path, names: Sequence[str] = CORPORA) -> Iterator[Corpus]:
+    made = {"handbook": handbook, "squad": squad, "web": web}
+    for name in names:
+        yield own() if name == "own" else made[name](data, place / name)
 
 
 @dataclass(frozen=True)
@@ -208,10 +210,10 @@ class Models:
             self.heads.save()
 
 
-async def run(data: Path, place: Path, models: Models, most: int) -> list[str]:
+async def run(made: Iterator[Corpus], place: Path, models: Models, most: int) -> list[str]:
     heads = f"`{models.heads.id}`" if models.heads else "none"
     lines = [f"Encoder: `{models.encoder.id}`. Heads: {heads}. Peers: {', '.join(RETRIEVAL)}."]
-    for corpus in corpora(data, place):
+    for corpus in made:
         for name, rows in (await compared(corpus.of_at_most(most), place, models.encoder, models.heads)).items():
             seen = ", which choices were made on" if name in TUNING else ""
             lines += ["", f"## {corpus.name}: {len(rows[0].gains)} {name}{seen}", "", *markdown(table(rows))]
@@ -230,12 +232,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=HOME.parent.parent / "shared" / "data")
     parser.add_argument("--heads", type=Path, default=HEADS, help="the folder with the trained heads")
+    parser.add_argument("--corpora", nargs="+", choices=CORPORA, default=CORPORA)
     parser.add_argument("--most", type=int, default=1000, help="queries a set at most")
     parser.add_argument("--write", type=Path, help="put the tables under the first lines of this file")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         models = Models.open(Path(folder), chosen.heads)
-        lines = asyncio.run(run(chosen.data, Path(folder), models, chosen.most))
+        lines = asyncio.run(run(corpora(chosen.data, Path(folder), chosen.corpora), Path(folder), models, chosen.most))
     if chosen.write:
         told = chosen.write.read_text("utf-8").partition(PRINTED)[0] if chosen.write.exists() else ""
         chosen.write.write_text("\n".join([told + PRINTED, "", *lines]), "utf-8")
