@@ -21,8 +21,8 @@ from loam.grounding.asking import Expansion, Rewriting, alone, last_question, me
 from loam.grounding.encoder.settings import EncoderSettings
 from loam.grounding.ingest import IngestSettings
 from loam.grounding.judge import Judge
-from loam.grounding.native import natively, numbered
 from loam.grounding.library import StoreSettings
+from loam.grounding.native import natively, numbered
 from loam.grounding.prompt import instructed
 from loam.grounding.reader import NAME
 from loam.grounding.release import Mode
