@@ -26,7 +26,6 @@ ALONE = SearchSettings(phrases=0)
 VARIANTS = {
     "ranks (RRF, k = 60)": SearchSettings(fusion="ranks", phrases=0),
     "scores": ALONE,
-    **{f"scores, {n} candidates": SearchSettings(phrases=0, candidates=n) for n in (20, 100)},
     **{f"scores, pairs {weight}": SearchSettings(phrases=weight) for weight in (0.05, 0.1, 0.15, 0.2, 0.3)},
 }
 UNSEEN = TUNING[:2]
