@@ -1,44 +1,46 @@
 """How well passages are found: Loam's ways of searching beside LlamaIndex's and Chroma's defaults, on one encoder.
 
     python -m bench.peers retrieval                                # once: the peers, in an environment of their own
-    .bench/retrieval/venv/bin/python -m bench.retrieval [--data ../shared/data] [--write bench/RETRIEVAL.md]
+    .bench/retrieval/venv/bin/python -m bench.retrieval [--data ../shared/data] [--heads FOLDER] [--write FILE]
 
-All are given the same files and the same fp32 MiniLM; vectors are kept in `.bench/`, so times are without the encoder.
-Headings as queries flatter every word search, for they stand in the text. The shipped heads were trained on
-squad-train and never saw squad-val.
+All are given the same files and the same fp32 MiniLM; vectors and readings are kept in `.bench/`, so times are without
+encoder and heads. Headings as queries flatter every word search, for they stand in the text.
 """
 
 import argparse
 import asyncio
-import hashlib
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.peers import HOME, RETRIEVAL
-from bench.retrieval_data import Corpus, Hit, Query, handbook, squad
+from bench.retrieval_data import TUNING, Corpus, Hit, Query, handbook, own, squad, web
+from bench.retrieval_kept import RememberingEncoder, RememberingHeads
 from bench.retrieval_peers import Chroma, LlamaIndex, Waiting, hit
 from loam.core.ports import SearchOptions
 from loam.evaluation.ranking import RankingScores, summary
+from loam.grounding.encoder import adapter
 from loam.grounding.encoder.encoder import LocalEncoder
-from loam.grounding.encoder.passes import Source
+from loam.grounding.encoder.heads import PairHeads
+from loam.grounding.encoder.opening import HEADS
+from loam.grounding.encoder.passes import Source, Worker
 from loam.grounding.encoder.port import Encoder, Heads
 from loam.grounding.encoder.weights import find_minilm
-from loam.grounding.encoder.worker import Worker
+from loam.grounding.ground import GroundSettings
 from loam.grounding.index import Index
 from loam.grounding.ingest import ingest_folder
 from loam.grounding.retrieve import Retrieval
+from loam.grounding.search_settings import SearchSettings
 from loam.grounding.store import Store
 
 K = 10
-RERANK = 30  # candidates that the heads read
+RERANK = GroundSettings().rerank
 CACHE = HOME / "retrieval"
 _DEEP = 60  # hits asked for, so that ten different files are among them
 
@@ -49,33 +51,13 @@ class System(Protocol):
     async def search(self, question: str, limit: int) -> list[Hit]: ...
 
 
-class Remembering:
-    """An encoder that keeps what it once made in a file, by the text's hash."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a system found: different files, and which hits hold the right section; and how long it took."""
 
-    def __init__(self, inner: Encoder, file: Path) -> None:
-        self._inner = inner
-        self._file = file
-        kept = np.load(file) if file.exists() else {"keys": np.zeros(0, "S32"), "vectors": np.zeros((0, inner.size))}
-        self._known = dict(zip(kept["keys"].tolist(), kept["vectors"].astype(np.float32), strict=True))
-
-    @property
-    def id(self) -> str:
-        return self._inner.id
-
-    @property
-    def size(self) -> int:
-        return self._inner.size
-
-    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        keys = [hashlib.sha256(f"{self.id}\n{text}".encode()).hexdigest()[:32].encode() for text in texts]
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
-        if missing:
-            made = await self._inner.embed(list(missing.values()))
-            self._known.update(zip(missing, made, strict=True))
-        return np.stack([self._known[key] for key in keys]) if keys else np.zeros((0, self.size), np.float32)
-
-    def save(self) -> None:
-        np.savez(self._file, keys=np.array(list(self._known)), vectors=np.stack(list(self._known.values())))
+    files: list[str]
+    sections: list[str]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -89,26 +71,32 @@ class Row:
     p50_ms: float
 
 
-async def measured(system: System, queries: list[Query]) -> Row:
-    files: list[tuple[list[str], set[str]]] = []
-    sections: list[tuple[list[str], set[str]]] = []
-    times: list[float] = []
+async def searched(system: System, queries: Sequence[Query]) -> dict[Query, Outcome]:
+    found: dict[Query, Outcome] = {}
     for query in queries:
         started = time.perf_counter()
         await system.search(query.text, K)
-        times.append(time.perf_counter() - started)
+        seconds = time.perf_counter() - started
         hits = await system.search(query.text, _DEEP)
-        files.append((list(dict.fromkeys(hit.path for hit in hits)), {query.path}))
-        sections.append((["right" if hit.fits(query) else str(place) for place, hit in enumerate(hits)], {"right"}))
+        sections = [_RIGHT if hit.fits(query) else str(place) for place, hit in enumerate(hits)]
+        found[query] = Outcome(list(dict.fromkeys(hit.path for hit in hits)), sections, seconds)
+    return found
+
+
+def row(name: str, found: dict[Query, Outcome], queries: Sequence[Query]) -> Row:
+    files = [(found[query].files, {query.path}) for query in queries]
+    sections = [(found[query].sections, {_RIGHT}) for query in queries]
     headed = any(query.heading for query in queries)
-    judged = sections if headed else files
     return Row(
-        system.name,
+        name,
         summary(files, K),
         summary(sections, K) if headed else None,
-        [summary([one], K).ndcg for one in judged],
-        1000 * statistics.median(times),
+        [summary([one], K).ndcg for one in (sections if headed else files)],
+        1000 * statistics.median(found[query].seconds for query in queries),
     )
+
+
+_RIGHT = "right"
 
 
 def interval(ahead: list[float], behind: list[float]) -> str:
@@ -133,7 +121,7 @@ def table(rows: list[Row]) -> list[list[str]]:
 
 _SCORES = (f"nDCG@{K}", f"recall@{K}")
 _AHEAD = "the last row's nDCG is ahead by (95 %)"
-_TIME = "p50 ms, encoder aside"
+_TIME = "p50 ms, models aside"
 
 
 class Loam:
@@ -150,13 +138,17 @@ class Loam:
 
 
 def ways(store: Store, encoder: Encoder, heads: Heads | None) -> list[System]:
-    retrieval = Retrieval(store, encoder, heads)
+    by_scores, by_ranks = Retrieval(store, encoder, heads), Retrieval(store, encoder, settings=RANKS)
     found: list[System] = [
-        Loam("BM25", retrieval, SearchOptions("lexical")),
-        Loam("dense", retrieval, SearchOptions("dense")),
-        Loam("hybrid", retrieval, SearchOptions("hybrid")),
+        Loam("BM25", by_scores, SearchOptions("lexical")),
+        Loam("dense", by_scores, SearchOptions("dense")),
+        Loam("hybrid by ranks (RRF)", by_ranks, SearchOptions("hybrid")),
+        Loam("hybrid", by_scores, SearchOptions("hybrid")),
     ]
-    return [*found, Loam("hybrid + rerank", retrieval, SearchOptions("hybrid", rerank=RERANK))] if heads else found
+    return [*found, Loam("hybrid + rerank", by_scores, SearchOptions("hybrid", rerank=RERANK))] if heads else found
+
+
+RANKS = SearchSettings(fusion="ranks", phrases=0)
 
 
 async def compared(corpus: Corpus, place: Path, encoder: Encoder, heads: Heads | None) -> dict[str, list[Row]]:
@@ -175,23 +167,60 @@ async def compared(corpus: Corpus, place: Path, encoder: Encoder, heads: Heads |
         Chroma(passages, waiting, with_headings=True),
         *ways(index, encoder, heads),
     ]
-    rows = {name: [await measured(system, queries) for system in systems] for name, queries in corpus.sets.items()}
+    every = list(dict.fromkeys(query for queries in corpus.sets.values() for query in queries))
+    found = {system.name: await searched(system, every) for system in systems}
     await index.close()
-    return rows
+    return {
+        name: [row(system, outcomes, queries) for system, outcomes in found.items()]
+        for name, queries in corpus.sets.items()
+    }
 
 
-async def run(data: Path, place: Path) -> list[str]:
-    worker = Worker()
-    source = Source(weights=find_minilm(place), cache=CACHE, backend="fp32")
-    encoder = Remembering(LocalEncoder(source, worker), CACHE / "vectors.npz")
-    lines = [f"Encoder: `{encoder.id}`. Peers: {', '.join(RETRIEVAL)}.", ""]
-    for corpus in (handbook(data, place / "handbook"), squad(data, place / "squad")):
-        for name, rows in (await compared(corpus, place, encoder, None)).items():
-            lines += [f"## {corpus.name}: {len(rows[0].gains)} {name}", "", *markdown(table(rows)), ""]
+CORPORA = ("handbook", "own", "squad", "web")
+
+
+def corpora(data: Path, place: Path, names: Sequence[str] = CORPORA) -> Iterator[Corpus]:
+    made = {"handbook": handbook, "squad": squad, "web": web}
+    for name in names:
+        yield own() if name == "own" else made[name](data, place / name)
+
+
+@dataclass(frozen=True)
+class Models:
+    encoder: RememberingEncoder
+    heads: RememberingHeads | None
+    worker: Worker
+
+    @classmethod
+    def open(cls, place: Path, folder: Path) -> "Models":
+        CACHE.mkdir(parents=True, exist_ok=True)
+        worker, weights = Worker(), find_minilm(place)
+        encoder = LocalEncoder(Source(weights=weights, cache=CACHE, backend="fp32"), worker)
+        files = [adapter.read(file, weights) for file in sorted(folder.glob("*.safetensors"))]
+        heads = PairHeads(Source(weights=weights, cache=CACHE), files, worker) if files else None
+        return cls(
+            RememberingEncoder(encoder, CACHE / "vectors.npz"),
+            RememberingHeads(heads, CACHE / "readings.npz") if heads else None,
+            worker,
+        )
+
+    def save(self) -> None:
+        self.encoder.save()
+        if self.heads:
+            self.heads.save()
+
+
+async def run(made: Iterator[Corpus], place: Path, models: Models, most: int) -> list[str]:
+    heads = f"`{models.heads.id}`" if models.heads else "none"
+    lines = [f"Encoder: `{models.encoder.id}`. Heads: {heads}. Peers: {', '.join(RETRIEVAL)}."]
+    for corpus in made:
+        for name, rows in (await compared(corpus.of_at_most(most), place, models.encoder, models.heads)).items():
+            seen = ", which choices were made on" if name in TUNING else ""
+            lines += ["", f"## {corpus.name}: {len(rows[0].gains)} {name}{seen}", "", *markdown(table(rows))]
             print("\n".join(lines[-len(rows) - 5 :]), flush=True)
-        encoder.save()
-    worker.close()
-    return lines
+        models.save()
+    models.worker.close()
+    return [*lines, ""]
 
 
 def markdown(rows: list[list[str]]) -> list[str]:
@@ -202,10 +231,14 @@ def markdown(rows: list[list[str]]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=HOME.parent.parent / "shared" / "data")
+    parser.add_argument("--heads", type=Path, default=HEADS, help="the folder with the trained heads")
+    parser.add_argument("--corpora", nargs="+", choices=CORPORA, default=CORPORA)
+    parser.add_argument("--most", type=int, default=1000, help="queries a set at most")
     parser.add_argument("--write", type=Path, help="put the tables under the first lines of this file")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        lines = asyncio.run(run(chosen.data, Path(folder)))
+        models = Models.open(Path(folder), chosen.heads)
+        lines = asyncio.run(run(corpora(chosen.data, Path(folder), chosen.corpora), Path(folder), models, chosen.most))
     if chosen.write:
         told = chosen.write.read_text("utf-8").partition(PRINTED)[0] if chosen.write.exists() else ""
         chosen.write.write_text("\n".join([told + PRINTED, "", *lines]), "utf-8")

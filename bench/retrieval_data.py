@@ -1,23 +1,29 @@
-"""What is searched and what should be found: the 18F handbook with its headings as queries, SQuAD with its questions.
+"""What is searched and what should be found: the 18F handbook with its headings as queries, passages with questions.
 
-Every system is given the same files and cuts them in its own way, so a hit is judged by what it covers: the file, and
-the headings that its stretch of the file stands under.
+`TUNING` names the sets that choices were made on; the others were looked at after. Every system is given the same files
+and cuts them in its own way, so a hit is judged by what it covers: the file, and the headings that its stretch of the
+file stands under.
 """
 
+import hashlib
 import json
 import lzma
 import random
 import re
 import tarfile
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from loam.grounding.ingest import HANDBOOK
 from loam.grounding.terms import words
 
+TUNING = ("headings of one half of the files", "own questions", "squad-train", "QED", "ClapNQ")
+QUESTIONS = Path(__file__).with_name("reader_questions.jsonl")
 _SEED = 7
 _ANCHOR = re.compile(r"\{#.*\}\s*$")
 
@@ -47,7 +53,13 @@ class Corpus:
     name: str
     folder: Path
     sets: dict[str, list[Query]]
-    notes: dict[str, str] = field(default_factory=dict)
+
+    def of_at_most(self, most: int) -> "Corpus":
+        """The same with so many queries a set; the samples of sets that share queries share them too."""
+        return replace(self, sets={name: sorted(asked, key=_draw)[:most] for name, asked in self.sets.items()})
+
+    def only(self, names: Collection[str]) -> "Corpus":
+        return replace(self, sets={name: asked for name, asked in self.sets.items() if name in names})
 
 
 @dataclass(frozen=True)
@@ -65,30 +77,85 @@ def handbook(data: Path, folder: Path) -> Corpus:
             if member.isfile() and (file := archive.extractfile(member)):
                 (folder / member.name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / member.name).write_bytes(file.read())
-    sets: dict[str, list[Query]] = {"question headings": [], "all headings": []}
+    sets: dict[str, list[Query]] = {
+        "headings of the other half of the files": [],
+        "question headings": [],
+        "headings": [],
+        TUNING[0]: [],
+    }
     for row in map(json.loads, (data / "docs" / "18f-handbook-queries.jsonl").read_text("utf-8").splitlines()):
         query = Query(row["query"], row["path"], folded(row["section"]))
-        sets["all headings"].append(query)
+        sets["headings"].append(query)
+        sets[TUNING[0] if _first_half(row["path"]) else "headings of the other half of the files"].append(query)
         if row["kind"] == "question heading":
             sets["question headings"].append(query)
     return Corpus("18F handbook", folder, sets)
 
 
-def squad(data: Path, folder: Path, *, sample: int = 600) -> Corpus:
+def squad(data: Path, folder: Path, *, sample: int = 300) -> Corpus:
     """One file a passage, the passages of both halves together; answerable questions only."""
     rows = {half: _rows(data / "qa" / f"squad-{half}.jsonl.xz") for half in ("val", "train")}
+    files = _written(folder, [row for found in rows.values() for row in found])
+    return Corpus(
+        "SQuAD passages",
+        folder,
+        {"squad-val": _asked(rows["val"], files), "squad-train": _sampled(_asked(rows["train"], files), sample)},
+    )
+
+
+def web(data: Path, folder: Path, *, sample: int = 150) -> Corpus:
+    """Questions that people asked a search engine before anybody chose a passage: they share few words with it."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _WEB}
+    for row in _rows(data / "qa" / "other-train.jsonl.xz"):
+        if row["source"] in rows:
+            rows[row["source"]].append(row)
+    files = _written(folder, [row for found in rows.values() for row in found])
+    return Corpus(
+        "Wikipedia passages",
+        folder,
+        {_WEB[source]: _sampled(_asked(found, files), sample) for source, found in rows.items()},
+    )
+
+
+def own() -> Corpus:
+    """The part of the handbook that ships with Loam, asked about in other words than its pages use."""
+    rows = [json.loads(line) for line in QUESTIONS.read_text("utf-8").splitlines()]
+    return Corpus(
+        "Handbook that ships",
+        HANDBOOK,
+        {TUNING[1]: [Query(row["question"], row["path"]) for row in rows if row.get("path")]},
+    )
+
+
+_WEB = {"qed-nq-dev": "QED", "clapnq-dev": "ClapNQ"}
+
+
+def _written(folder: Path, rows: list[dict[str, Any]]) -> dict[str, str]:
+    """The names of the files, one a passage, by what they hold."""
     folder.mkdir(parents=True)
     files: dict[str, str] = {}
-    for row in (row for half in rows.values() for row in half):
+    for row in rows:
         if row["context"] not in files:
             files[row["context"]] = f"passage-{len(files):04d}.txt"
             (folder / files[row["context"]]).write_text(row["context"], "utf-8")
-    asked = {
-        half: [Query(row["question"], files[row["context"]]) for row in found if row["answerable"]]
-        for half, found in rows.items()
-    }
-    seen = random.Random(_SEED).sample(asked["train"], sample)
-    return Corpus("SQuAD passages", folder, {"squad-val questions": asked["val"], "squad-train questions": seen})
+    return files
+
+
+def _asked(rows: list[dict[str, Any]], files: dict[str, str]) -> list[Query]:
+    found = [Query(row["question"], files[row["context"]]) for row in rows if row["answerable"]]
+    return list(dict.fromkeys(found))
+
+
+def _sampled(queries: list[Query], sample: int) -> list[Query]:
+    return random.Random(_SEED).sample(queries, min(sample, len(queries)))
+
+
+def _draw(query: Query) -> bytes:
+    return hashlib.sha256(f"{query.text} {query.path}".encode()).digest()
+
+
+def _first_half(path: str) -> bool:
+    return hashlib.sha256(path.encode()).digest()[0] < 128
 
 
 def headings(text: str) -> list[Heading]:

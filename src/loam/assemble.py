@@ -51,11 +51,12 @@ from loam.gateway.retry import Retry
 from loam.gateway.route import Route, RouteTable
 from loam.grounding.encoder.settings import open_encoder
 from loam.grounding.ground import PREFIX, Ground, collection_of
-from loam.grounding.index import Index
+from loam.grounding.library import check_address, open_library
 from loam.grounding.mirrors import Mirrors
 from loam.grounding.operations import operations as grounding_operations
 from loam.grounding.reader import Reader
 from loam.grounding.retrieve import Retrieval
+from loam.grounding.store import Library
 from loam.grounding.verify import Checkers
 from loam.planners.prices import PriceBook
 from loam.providers import anthropic, compatible, groq, openai, scripted, together
@@ -115,7 +116,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     models: Mapping[str, Model]
     table: RouteTable
     prices: PriceBook
-    index: Index
+    index: Library
     retrieval: Retrieval
     checkers: Checkers
     mirrors: Mirrors
@@ -152,6 +153,7 @@ def check(settings: Settings) -> None:
     """Builds what can be built without opening anything. Raises SettingsError."""
     table_of(settings).chains("fallback.context_fallbacks", settings.fallback.context_fallbacks)
     prices_of(settings)
+    check_address(settings.grounding.store.url)
 
 
 def kind_of(name: str, provider: ProviderSettings) -> ProviderKind:
@@ -235,7 +237,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         database = await Database.open(folder / "loam.db", MIGRATIONS, durability=settings.durability)
         stack.push_async_callback(database.close)
         grounding = settings.grounding
-        index = await Index.open(folder / "documents.db", grounding.search)
+        index = await open_library(grounding.store, folder / "documents.db", grounding.search)
         stack.push_async_callback(index.close)
         models: dict[str, Model] = {}
         for name, provider in settings.providers.items():

@@ -95,6 +95,19 @@ class StoreContract:
         assert await worded(store, "guide", "nothing of it") == []
         assert await worded(store, "guide", "?!") == []
 
+    async def test_scores_of_words_are_shares_of_what_could_be(self, store: Store) -> None:
+        filler = [
+            taken(f"{n}.md", f"# Page {n}\n\nNothing of interest stands on page number{n} here.") for n in range(30)
+        ]
+        half = taken("half.md", "# Other\n\nWe mention lodging now and then, among much else that the page tells.")
+        await store.apply("guide", Change("s", [*filler, half, TRAVEL]))
+        met = await store.find_words("guide", "receipts for lodging", scope=ALL, limit=5)
+        assert await paths(store, "guide", [hit.id for hit in met.hits]) == ["travel.md", "half.md"]
+        assert 0.4 < met.hits[0].score <= 1
+        assert 0.05 < met.hits[1].score < met.hits[0].score - 0.2
+        missed = await store.find_words("guide", "receipts of the zeppelin fleet", scope=ALL, limit=5)
+        assert missed.hits[0].score < met.hits[0].score - 0.2
+
     async def test_the_nearest_vectors_come_in_order_with_their_cosines(self, store: Store) -> None:
         await ingest(store, "guide", LEAVE, TRAVEL)
         (vector,) = await ENCODER.embed(["Travel > Receipts\nKeep receipts for lodging."])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from loam.grounding.terms import match_query, searchable, stem, words
+from loam.grounding.terms import match_query, pairs_met, searchable, stem, words
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,15 @@ def test_a_word_is_found_whatever_its_script_or_accents() -> None:
     assert search("東京都の天気", "東京") == 1
     assert search("東の京", "東京") == 0
     assert search("Привет, мир", "МИР") == 1
+
+
+def test_word_pairs_are_met_as_they_stand() -> None:
+    assert pairs_met("sick leave hours", "Hours of Sick-Leave.") == 0.5
+    assert pairs_met("休暇は", "この休暇はよい") == 1
+    assert pairs_met("leave", "leave") == pairs_met("", "x") == 0
+
+
+@given(question=st.text(max_size=60), text=st.text(max_size=200))
+def test_the_share_of_word_pairs_is_a_share_and_whole_in_the_question_itself(question: str, text: str) -> None:
+    assert 0 <= pairs_met(question, text) <= 1
+    assert pairs_met(question, question) == float(len(words(question)) > 1)

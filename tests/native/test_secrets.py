@@ -136,6 +136,7 @@ def test_config_show_leaves_secrets_out(tmp_path: Path) -> None:
     (tmp_path / "loam.toml").write_text(
         f'[providers.p]\nbase_url = "http://127.0.0.1:1/v1"\napi_key = "env:SECRET_OF_P"\n'
         f'headers = {{ x-token = "{PROVIDER_SECRET}-too" }}\n'
+        f'[grounding.store]\nurl = "postgresql://loam:{PROVIDER_SECRET}@db.internal/loam"\n'
     )
     shown = subprocess.run(
         [sys.executable, "-m", "loam", "config", "show"],
@@ -146,4 +147,5 @@ def test_config_show_leaves_secrets_out(tmp_path: Path) -> None:
         check=True,
     )
     assert json.loads(shown.stdout)["providers"]["p"]["base_url"] == "http://127.0.0.1:1/v1"
+    assert json.loads(shown.stdout)["grounding"]["store"]["url"] == "postgresql://loam:•••@db.internal/loam"
     assert PROVIDER_SECRET not in shown.stdout + shown.stderr

@@ -70,3 +70,10 @@ def test_a_variable_inside_a_plain_setting_is_a_mistake(in_folder: Path) -> None
 
 def test_plain_data_makes_settings() -> None:
     assert parse({"server": {"port": 0}}).server.port == 0
+
+
+def test_an_address_for_documents_that_is_none_is_told_unseen(in_folder: Path) -> None:
+    check(parse({"grounding": {"store": {"url": "postgresql://loam:hush@db/loam"}}}))
+    with pytest.raises(SettingsError, match=r"grounding\.store\.url is no address") as caught:
+        check(parse({"grounding": {"store": {"url": "postgresql://loam:hu@sh@db/loam"}}}))
+    assert "sh@db" not in str(caught.value)

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from loam.assemble import check, configured
+from loam.grounding.library import shown
 
 
 @click.group(name="config")
@@ -36,4 +37,6 @@ def show_(file: Path | None) -> None:
         if provider.get("api_key"):
             provider["api_key"] = "•••"
         provider["headers"] = dict.fromkeys(provider.get("headers") or {}, "•••")
+    store = plain["grounding"]["store"]
+    store["url"] = shown(store["url"])
     click.echo(json.dumps(plain, indent=2, ensure_ascii=False))

@@ -2,27 +2,31 @@
 
 Knows usearch. A graph proposes; the vectors that the database keeps decide. Invariants: a graph's file is whole or not
 there (written aside, then renamed); passages that left a collection are never proposed; a small scope is compared
-exactly rather than sought in the graph.
+exactly rather than sought in the graph; a graph is never searched while it changes.
 """
 
 import asyncio
 import hashlib
 import os
+from collections import defaultdict
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import usearch.index
 from msgspec import Struct
 
-from loam.grounding.catalogue import Known, snapshot
+from loam.grounding.catalogue import Known
 from loam.grounding.search_settings import SearchSettings
 from loam.grounding.store import Hits
-from loam.grounding.vectors import Floats, Numbers, Rows, chosen, read_vectors, rows_of, unfolded
+from loam.grounding.vectors import Floats, Numbers, Rows, chosen, cosines, read_vectors, rows_of, unfolded
 from loam.storage.database import Database
 
-Graph: Any = usearch.index.Index  # its types are partly unknown
+if find_spec("onnxruntime") is not None:
+    import_module("onnxruntime")  # loaded after usearch 2.26 it crashes the process; before it all is well
+Graph: Any = import_module("usearch.index").Index  # its types are partly unknown
 
 _EXACT = 20_000
 """Passages in scope, up to which all are compared."""
@@ -30,7 +34,9 @@ _AT_ONCE = 5_000
 """Passages that may be new to a graph for it to be brought up to date within a search."""
 _PROPOSED = 8
 """Proposals for each passage wanted: int8 distances rank the true neighbours a little off."""
-_BATCH = 20_000
+_BATCH = 2_000
+"""Passages that are added at a time; between two batches the graph can be searched."""
+_BUILDING = "the vectors' graph is being built; until then words alone are searched"
 
 
 class _Held(Struct, frozen=True):
@@ -51,30 +57,41 @@ class Graphs:
         self._folder = folder
         self._held: dict[int, _Held] = {}
         self._building: dict[int, asyncio.Task[None]] = {}
+        self._mending: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._using: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._problems: dict[int, str] = {}
 
     async def near(self, now: Known, vector: Floats, *, documents: Sequence[int] | None, limit: int, note: str) -> Hits:
         """The nearest passages in scope; none and a note while the first graph is built."""
-        every = await self._database.read(lambda connection: rows_of(connection, now.id))
+        every = await self._every(now)
         within = every.within(documents)
         if within is not None and np.count_nonzero(within) <= _EXACT:
             return await self._compared(now, vector, every, every.ids[within], limit=limit, note=note)
         held = await self._ready(now, every)
         if held is None:
-            return Hits(now.stamp, (), "the vectors' graph is being built; until then words alone are searched")
+            return Hits(now.stamp, (), self._problems.get(now.id, _BUILDING))
         ids = held.rows.ids if within is None else np.intersect1d(held.rows.ids, every.ids[within])
         wanted = _PROPOSED * limit
         while True:
-            proposed = await asyncio.to_thread(_proposed, held.graph, vector, min(wanted, len(held.rows.ids)))
+            async with self._using[now.id]:
+                proposed = await asyncio.to_thread(_proposed, held.graph, vector, min(wanted, len(held.rows.ids)))
             fit = np.intersect1d(proposed, ids)
             hits = await self._compared(now, vector, every, fit, limit=limit, note=note)
             if len(hits.hits) >= limit or wanted >= len(held.rows.ids):
                 return hits
             wanted *= 4
 
+    async def _every(self, now: Known) -> Rows:
+        """The collection's passages; read anew only when it has changed, for there are many."""
+        held = self._held.get(now.id)
+        if held is not None and (held.stamp, held.encoder) == (now.stamp, now.encoder):
+            return held.rows
+        return await self._database.read(lambda connection: rows_of(connection, now.id))
+
     async def built(self, collection: int) -> None:
         """Waits for what is being built for a collection."""
         if task := self._building.get(collection):
-            await task
+            await asyncio.wait([task])
 
     async def close(self) -> None:
         for task in self._building.values():
@@ -86,7 +103,7 @@ class Graphs:
         known = await self._database.read(lambda connection: read_vectors(connection, ids.tolist()))
         if not len(known.ids):
             return Hits(now.stamp, (), note)
-        rows, scores = chosen(every, known.ids), known.values @ vector
+        rows, scores = chosen(every, known.ids), cosines(known.values, vector)
         order = np.lexsort((known.ids, -scores))
         hits = unfolded(rows, lambda count: order[:count], scores, limit=limit, most=len(order))
         return Hits(now.stamp, tuple(hits), note)
@@ -103,29 +120,46 @@ class Graphs:
         if now.id not in self._building:
             task = asyncio.ensure_future(self._build(now, every))
             self._building[now.id] = task
-            task.add_done_callback(lambda _: self._building.pop(now.id, None))
+            task.add_done_callback(lambda task: self._ended(now.id, task))
         return held if held is not None and held.encoder == now.encoder else None
+
+    def _ended(self, collection: int, task: "asyncio.Task[None]") -> None:
+        """What kept a graph from being built is told with the next search, which tries again."""
+        self._building.pop(collection, None)
+        self._problems.pop(collection, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._problems[collection] = f"the vectors' graph cannot be built, so words alone are searched: {error}"
 
     async def _build(self, now: Known, every: Rows) -> None:
         """Reads the newest graph there is on disk or in memory, and brings it to the state of `every`."""
-        held = self._held.get(now.id)
-        path = self._path(now)
-        graph = held.graph if held is not None and held.encoder == now.encoder else await asyncio.to_thread(_read, path)
-        had = _keys(graph)
-        gone = np.setdiff1d(had, every.ids)
-        new = np.setdiff1d(every.ids, had)
-        if len(gone):
-            await asyncio.to_thread(graph.remove, gone)
-        for start in range(0, len(new), _BATCH):
-            batch = new[start : start + _BATCH].tolist()
-            vectors = await self._database.read(snapshot(lambda connection, ids=batch: read_vectors(connection, ids)))
-            if len(vectors.ids):
-                graph = graph if graph is not None else _empty(vectors.values.shape[1])
-                await asyncio.to_thread(graph.add, vectors.ids, vectors.values)
-        ids = np.intersect1d(_keys(graph), every.ids)
-        if len(gone) or len(new):
-            await asyncio.to_thread(_write, graph, path)
-        self._held[now.id] = _Held(now.stamp, now.encoder, chosen(every, ids), graph)
+        async with self._mending[now.id]:
+            held = self._held.get(now.id)
+            if held is not None and (held.stamp, held.encoder) == (now.stamp, now.encoder):
+                return
+            path = self._path(now)
+            same = held is not None and held.encoder == now.encoder
+            graph = held.graph if held is not None and same else await asyncio.to_thread(_read, path)
+            had = _keys(graph)
+            gone, new = np.setdiff1d(had, every.ids), np.setdiff1d(every.ids, had)
+            if len(gone):
+                async with self._using[now.id]:
+                    await asyncio.to_thread(graph.remove, gone)
+            for start in range(0, len(new), _BATCH):
+                graph = await self._added(now.id, graph, new[start : start + _BATCH].tolist())
+            ids = np.intersect1d(_keys(graph), every.ids)
+            if len(gone) or len(new):
+                await asyncio.to_thread(_write, graph, path)
+            self._held[now.id] = _Held(now.stamp, now.encoder, chosen(every, ids), graph)
+
+    async def _added(self, collection: int, graph: Any, ids: Sequence[int]) -> Any:
+        """The graph with the vectors of these passages, made where there is none."""
+        vectors = await self._database.read(lambda connection: read_vectors(connection, ids))
+        if not len(vectors.ids):
+            return graph
+        graph = graph if graph is not None else _empty(vectors.values.shape[1])
+        async with self._using[collection]:
+            await asyncio.to_thread(graph.add, vectors.ids, vectors.values)
+        return graph
 
     def _path(self, now: Known) -> Path:
         encoder = hashlib.sha256(now.encoder.encode()).hexdigest()[:12]
@@ -137,7 +171,7 @@ def _empty(size: int) -> Any:
 
 
 def _keys(graph: Any) -> Numbers:
-    return np.sort(np.array(graph.keys, dtype=np.int64)) if graph is not None else np.empty(0, np.int64)
+    return np.sort(graph.keys[:].astype(np.int64)) if graph is not None else np.empty(0, np.int64)
 
 
 def _proposed(graph: Any, vector: Floats, count: int) -> Numbers:

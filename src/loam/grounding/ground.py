@@ -21,6 +21,7 @@ from loam.grounding.asking import Expansion, Rewriting, alone, last_question, me
 from loam.grounding.encoder.settings import EncoderSettings
 from loam.grounding.ingest import IngestSettings
 from loam.grounding.judge import Judge
+from loam.grounding.library import StoreSettings
 from loam.grounding.native import natively, numbered
 from loam.grounding.prompt import instructed
 from loam.grounding.reader import NAME
@@ -73,6 +74,7 @@ class GroundSettings(Struct, frozen=True, forbid_unknown_fields=True):
         int,
         Meta(ge=0, le=100, description="How many of the passages that search proposes the trained heads read again."),
     ] = 16
+    store: StoreSettings = StoreSettings()
     encoder: EncoderSettings = EncoderSettings()
     search: SearchSettings = SearchSettings()
     ingest: IngestSettings = IngestSettings()

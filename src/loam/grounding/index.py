@@ -141,7 +141,7 @@ class Index:
 
         def found(connection: Any) -> Hits:
             known = catalogue.known(connection, collection)
-            hits = lexical.search(connection, known.id, question, scope=scope, limit=limit)
+            hits = lexical.search(connection, known.id, question, passages=known.passages, scope=scope, limit=limit)
             return Hits(known.stamp, tuple(hits))
 
         return await self._database.read(snapshot(found))

@@ -1,11 +1,14 @@
 """The words of a collection, in a full-text table of its own: put in, taken out, searched.
 
 Knows FTS5. A collection has its own table so that neither the time of a search nor its ranking depends on what other
-collections hold. Invariant: what is taken out of a table is exactly what was put in, because a contentless table
-forgets a row only when told its words; `VERSION` changes whenever `searchable` does, and tables are then filled anew.
+collections hold. A passage's score is its BM25 as a share of what a passage could have at most for the same words: it
+says how far the question was met, and can stand beside a cosine. Invariant: what is taken out of a table is exactly
+what was put in, because a contentless table forgets a row only when told its words; `VERSION` changes whenever
+`searchable` does, and tables are then filled anew.
 """
 
 import sqlite3
+from math import log
 
 from msgspec import Struct
 
@@ -15,6 +18,7 @@ from loam.grounding.terms import match_terms, searchable
 
 VERSION = "1"
 _WEIGHTS = "1.0, 3.0, 1.0"  # title, section, body: measured by bench/reader.py
+_SATURATION = 2.2  # what a term's count adds at most, times its rarity: k1 + 1
 _MOST_ROWS = 6000
 """Passages that the words of a question may match before the commonest of them are left out of the search."""
 
@@ -56,18 +60,32 @@ def take(connection: sqlite3.Connection, collection: int, passage: Worded) -> No
     )
 
 
-def search(connection: sqlite3.Connection, collection: int, question: str, *, scope: Scope, limit: int) -> list[Hit]:
+def search(
+    connection: sqlite3.Connection, collection: int, question: str, *, passages: int, scope: Scope, limit: int
+) -> list[Hit]:
     """The passages in scope that match best, each fold once; fewer than `limit` only where no more match."""
     query = _bounded(connection, collection, match_terms(question))
-    if not query:
+    if not query.text:
         return []
+    most = query.most(passages)
     wanted = limit
     while True:
-        hits = _ranked(connection, collection, query, scope=scope, limit=wanted)
-        unfolded = {hit.fold: hit for hit in reversed(hits)}
+        hits = _ranked(connection, collection, query.text, scope=scope, limit=wanted)
+        unfolded = {hit.fold: Hit(hit.id, hit.fold, min(1.0, hit.score / most)) for hit in reversed(hits)}
         if len(unfolded) >= limit or len(hits) < wanted:
             return sorted(unfolded.values(), key=lambda hit: (-hit.score, hit.id))[:limit]
         wanted *= 4
+
+
+class _Query(Struct, frozen=True):
+    """A question as FTS5 reads it, and how many passages match each of its terms."""
+
+    text: str = ""
+    counts: tuple[int, ...] = ()
+
+    def most(self, passages: int) -> float:
+        """What BM25 comes to as every term is met ever more often, as FTS5 weighs terms, of all `passages`."""
+        return sum(_SATURATION * max(1e-6, log((passages - count + 0.5) / (count + 0.5))) for count in self.counts)
 
 
 def _ranked(connection: sqlite3.Connection, collection: int, query: str, *, scope: Scope, limit: int) -> list[Hit]:
@@ -87,27 +105,28 @@ def _ranked(connection: sqlite3.Connection, collection: int, query: str, *, scop
     return [Hit(*row) for row in rows]
 
 
-def _bounded(connection: sqlite3.Connection, collection: int, terms: list[str]) -> str:
+def _bounded(connection: sqlite3.Connection, collection: int, terms: list[str]) -> _Query:
     """The rarest terms, as many as together match few enough passages; where all are common, passages with them all.
 
     Ranking costs a microsecond or two a match, and what nearly every passage has tells none of them apart.
     """
     counts = {term: _count(connection, collection, term) for term in terms}
-    rarest = sorted(terms, key=lambda term: counts[term])
-    if sum(counts.values()) <= _MOST_ROWS:
-        return " OR ".join(terms)
     kept: list[str] = []
     matches = 0
-    for term in rarest:
+    for term in sorted(terms, key=lambda term: counts[term]):
         matches += counts[term]
         if matches > _MOST_ROWS:
             break
         kept.append(term)
     if any(counts[term] for term in kept):
-        return " OR ".join(kept)
-    common = [term for term in rarest if counts[term]]
+        return _Query(" OR ".join(kept), tuple(counts[term] for term in kept))
+    common = sorted((term for term in terms if counts[term]), key=lambda term: counts[term])
+    if not common:
+        return _Query()
     together = " AND ".join(common)
-    return together if _count(connection, collection, together) else common[0]
+    if not _count(connection, collection, together):
+        together, common = common[0], common[:1]
+    return _Query(together, tuple(counts[term] for term in common))
 
 
 def _count(connection: sqlite3.Connection, collection: int, query: str) -> int:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import Meta, Struct
 
 from loam.core.errors import LoamError, refuse
-from loam.grounding.index import Index
 from loam.grounding.ingest import (
     DEFAULTS,
     IngestReport,
@@ -28,7 +27,7 @@ from loam.grounding.ingest import (
     ingest_texts,
     no_progress,
 )
-from loam.grounding.store import check_access, check_name
+from loam.grounding.store import Library, check_access, check_name
 
 if TYPE_CHECKING:
     from loam.grounding.encoder.port import Encoder
@@ -102,7 +101,7 @@ class Mirrors:
 
     def __init__(
         self,
-        index: Index,
+        index: Library,
         *,
         new_id: Callable[[], str],
         encoder: "Encoder | None" = None,

@@ -14,10 +14,9 @@ from loam.core.errors import DocumentError, refuse
 from loam.core.operations import Asked, Operation
 from loam.core.ports import Found, Retriever, SearchMode, SearchOptions
 from loam.grounding.checking import Checking, Checks, Draft
-from loam.grounding.index import Index
 from loam.grounding.ingest import IngestReport, Labels, Upload
 from loam.grounding.mirrors import Arrived, Contents, Manifest, Mirroring, Mirrors, Plan
-from loam.grounding.store import Collection, DocumentEntry, StoredDocument, check_access, scope_of
+from loam.grounding.store import Collection, DocumentEntry, Library, StoredDocument, check_access, scope_of
 from loam.grounding.verify import Checkers
 
 _BASE = "/loam/v1/collections"
@@ -73,7 +72,7 @@ class Uploads(Struct, frozen=True, forbid_unknown_fields=True):
     documents: Annotated[tuple[UploadedDocument, ...], Meta(min_length=1, max_length=1000)]
 
 
-def operations(index: Index, retriever: Retriever, mirrors: Mirrors, checkers: Checkers) -> tuple[Operation, ...]:
+def operations(index: Library, retriever: Retriever, mirrors: Mirrors, checkers: Checkers) -> tuple[Operation, ...]:
     """The operations on the collections of `index`."""
     desk = _Desk(index, retriever, mirrors, Checking(index, retriever, checkers))
     one, docs, mirror = f"{_BASE}/{{name}}", f"{_BASE}/{{name}}/documents", f"{_BASE}/{{name}}/mirror"
@@ -116,7 +115,7 @@ def _send(path: str, summary: str, run: Callable[[Asked], Awaitable[Any]], body:
 
 
 class _Desk:
-    def __init__(self, index: Index, retriever: Retriever, mirrors: Mirrors, checking: Checking) -> None:
+    def __init__(self, index: Library, retriever: Retriever, mirrors: Mirrors, checking: Checking) -> None:
         self._index = index
         self._retriever = retriever
         self._mirrors = mirrors

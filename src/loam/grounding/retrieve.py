@@ -12,14 +12,16 @@ from msgspec import Struct, structs
 from loam.core.calls import Passage, Principal
 from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import AS_USUAL, NOBODY, Found, SearchMode, SearchOptions
-from loam.grounding.fusion import diverse, fused, joined
+from loam.grounding.fusion import blended, diverse, fused, joined, settled
 from loam.grounding.search_settings import SEARCH, SearchSettings
 from loam.grounding.store import Hit, Hits, Scope, Store, scope_of
+from loam.grounding.terms import pairs_met
 
 if TYPE_CHECKING:
     from loam.grounding.encoder.port import Encoder, Heads
 
 _TRIES = 4  # that a collection may change under a search before it is taken as it comes
+_PAIRED = 16  # of the first, that are looked through for word pairs
 _BY_WORDS = "no encoder is set up, so only words are compared; see `loam setup encoder`"
 
 
@@ -121,7 +123,9 @@ class Retrieval:
         stamps = {worded.stamp, near.stamp}
         if not near.hits:
             return _Ranked(list(worded.hits), "lexical", notes, stamps)
-        return _Ranked(fused([worded.hits, near.hits]), mode, notes, stamps)
+        lists = [worded.hits, near.hits]
+        whole = fused(lists) if self._settings.fusion == "ranks" else blended(lists, depth)
+        return _Ranked(whole, mode, notes, stamps)
 
     async def _near(self, encoder: "Encoder", collection: str, question: str, *, scope: Scope, depth: int) -> Hits:
         vectors = await encoder.embed([question])
@@ -138,20 +142,30 @@ class Retrieval:
         return await self._store.find_near(collection, vectors[0], encoder=encoder.id, scope=scope, limit=depth)
 
     async def _reread(self, collection: str, question: str, ranked: _Ranked, *, scope: Scope, most: int) -> list[Hit]:
-        """The first `most` in the order in which the heads find them relevant, then the others as they were.
-
-        Scores stay in order: the others' lie below the least relevance.
-        """
-        if not most or not ranked.hits:
-            return ranked.hits
-        if self._heads is None:
+        """The hits in the order that a second look gives: at word pairs of a hybrid search, by the heads if asked."""
+        settings = self._settings
+        if most and self._heads is None:
             ranked.notes.append("no heads are installed, so the order is that of the search alone")
+            most = 0
+        paired = _PAIRED if ranked.mode == "hybrid" and settings.phrases else 0
+        first = [hit.id for hit in ranked.hits[: max(most, paired)]]
+        if not first:
             return ranked.hits
-        first = ranked.hits[:most]
-        fetched = await self._store.fetch(collection, [hit.id for hit in first], scope=scope)
-        there = [hit for hit in first if hit.id in fetched.passages]
+        fetched = await self._store.fetch(collection, first, scope=scope)
         ranked.stamps.add(fetched.stamp)
-        readings = await self._heads.read(question, [fetched.passages[hit.id].text for hit in there])
-        read = [Hit(hit.id, hit.fold, one.relevance) for hit, one in zip(there, readings, strict=True)]
-        read.sort(key=lambda hit: (-hit.score, hit.id))
-        return read + [Hit(hit.id, hit.fold, -1.0) for hit in ranked.hits[most:]]
+        parts: list[tuple[float, dict[int, float]]] = []
+        if paired:
+            met = {
+                id: pairs_met(question, told(fetched.passages[id])) for id in first[:paired] if id in fetched.passages
+            }
+            parts.append((settings.phrases, met))
+        if most and self._heads is not None:
+            there = [id for id in first[:most] if id in fetched.passages]
+            readings = await self._heads.read(question, [told(fetched.passages[id]) for id in there])
+            parts.append((settings.heads, {id: one.answerable for id, one in zip(there, readings, strict=True)}))
+        return settled(ranked.hits, parts)
+
+
+def told(passage: Passage) -> str:
+    """A passage under the headings that it stands under."""
+    return f"{passage.title}\n{passage.section}\n{passage.text}"

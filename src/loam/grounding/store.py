@@ -179,7 +179,7 @@ class Store(Protocol):
     async def delete(self, collection: str, document_id: str | None = None) -> None: ...
 
     async def find_words(self, collection: str, question: str, *, scope: Scope, limit: int) -> Hits:
-        """The passages whose words fit the question best."""
+        """The passages whose words fit the question best; a score is a share, 1 where no words could fit better."""
         ...
 
     async def find_near(self, collection: str, vector: "Vectors", *, encoder: str, scope: Scope, limit: int) -> Hits:
@@ -205,6 +205,28 @@ class Store(Protocol):
     async def stage(self, encoder: str, digests: Sequence[str], vectors: "Vectors") -> None:
         """Keeps vectors for the run that will apply them; one that is broken off finds them again."""
         ...
+
+
+class Library(Store, Protocol):
+    """A store as a gateway runs on it: it also keeps bytes that are sent ahead, and is closed at the end."""
+
+    async def arrive(self, contents: Sequence[bytes]) -> tuple[str, ...]:
+        """Keeps bytes that a later mirroring will name by the hashes that this gives."""
+        ...
+
+    async def arrived(self, hashes: Sequence[str]) -> set[str]:
+        """Which of these bytes are here."""
+        ...
+
+    async def content(self, hash: str) -> bytes | None:
+        """Bytes that arrived, None where they did not."""
+        ...
+
+    async def forget(self, hashes: Sequence[str]) -> None:
+        """Drops bytes that were taken in, and those that nobody asked for in weeks."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 def scope_of(principal: Principal, metadata: dict[str, str] | None = None) -> Scope:

@@ -46,6 +46,13 @@ def searchable(text: str) -> str:
     return " ".join(words(text))
 
 
+def pairs_met(question: str, text: str) -> float:
+    """The share of the question's pairs of neighbouring words that the text has, as they stand."""
+    asked = set(pairwise(words(question)[:_MOST_TERMS]))
+    there = f" {searchable(text)} "
+    return sum(f" {first} {second} " in there for first, second in asked) / len(asked) if asked else 0.0
+
+
 def match_query(question: str) -> str:
     """An FTS5 expression that matches any meaningful word; empty where the question has no word at all."""
     return " OR ".join(match_terms(question))

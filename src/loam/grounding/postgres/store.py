@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loam.core.calls import Passage, Principal
+from loam.core.errors import ModelFailure, StorageError
 from loam.grounding.postgres import catalogue, changes, near, staging, words
 from loam.grounding.postgres.connections import Connections
 from loam.grounding.postgres.tables import migrate
@@ -45,10 +46,19 @@ class PostgresStore:
 
     @classmethod
     async def open(cls, url: str, *, schema: str = "loam") -> "PostgresStore":
-        """Makes the schema or brings it up to date. Raises StorageError where the server cannot be used."""
+        """Makes the schema or brings it up to date.
+
+        Raises StorageError where the server cannot be used, SettingsError for an address that is none.
+        """
         connections = Connections(url, schema)
-        async with connections.write() as connection:
-            await migrate(connection, schema)
+        try:
+            async with connections.write() as connection:
+                await migrate(connection, schema)
+        except ModelFailure as error:
+            raise StorageError(f"{error}; is it running, and is the address right?") from error
+        except StorageError:
+            await connections.close()
+            raise
         return cls(connections)
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ Invariant: a migration that was ever released is never changed; a schema that a 
 
 from typing import Any
 
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncConnection, errors, sql
 
 from loam.core.errors import StorageError
 from loam.storage.migrations import Migration
@@ -85,14 +85,19 @@ MIGRATIONS = (
 )
 
 _LOCK = 0x10A3  # an advisory lock: two programs that start together migrate one after the other
+_LEAST = (0, 8)  # has half-precision vectors, and graph searches that go on behind a filter
+_PGVECTOR = ".".join(map(str, _LEAST))
 
 
 async def migrate(connection: Connection, schema: str) -> None:
-    """Makes the schema and brings it up to date. Raises StorageError where a newer program made it."""
+    """Makes the schema and brings it up to date.
+
+    Raises StorageError where a newer program made it, and where the server has no pgvector that will do.
+    """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
-        await connection.execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
-        await connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        await _extend(connection)
+        await _make_schema(connection, schema)
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, applied_at timestamptz)"
         )
@@ -107,6 +112,51 @@ async def migrate(connection: Connection, schema: str) -> None:
             if migration.name not in had:
                 await connection.execute(migration.sql.encode())
                 await connection.execute("INSERT INTO migrations VALUES (%s, now())", (migration.name,))
+
+
+async def _extend(connection: Connection) -> None:
+    found = "SELECT extversion, nspname FROM pg_extension JOIN pg_namespace ON extnamespace = pg_namespace.oid"
+    cursor = await connection.execute(f"{found} WHERE extname = 'vector'")
+    row = await cursor.fetchone()
+    if row is None:
+        try:
+            await connection.execute("CREATE EXTENSION vector SCHEMA public")
+        except (errors.FeatureNotSupported, errors.UndefinedFile) as error:
+            raise StorageError(
+                f"this Postgres has no pgvector ({_PGVECTOR} or newer); install it on the server, for instance the "
+                "package postgresql-18-pgvector"
+            ) from error
+        except errors.InsufficientPrivilege as error:
+            raise StorageError(
+                "this user of Postgres may not create what Loam needs; let an administrator run `CREATE EXTENSION "
+                "vector` in this database"
+            ) from error
+        row = await (await connection.execute(f"{found} WHERE extname = 'vector'")).fetchone()
+    assert row is not None
+    version, place = row
+    if tuple(int(part) for part in version.split(".")[:2]) < _LEAST:
+        raise StorageError(
+            f"this Postgres has pgvector {version}, and Loam needs {_PGVECTOR}; install a newer one on the server, and "
+            "run `ALTER EXTENSION vector UPDATE`"
+        )
+    if place != "public":
+        raise StorageError(
+            f"pgvector is in the schema {place} of this database; run `ALTER EXTENSION vector SET SCHEMA public`"
+        )
+
+
+async def _make_schema(connection: Connection, schema: str) -> None:
+    """Asks first: whoever may not create a schema may well use one that is there."""
+    cursor = await connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,))
+    if await cursor.fetchone():
+        return
+    try:
+        await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    except errors.InsufficientPrivilege as error:
+        raise StorageError(
+            f"this user of Postgres may not create the schema {schema}; let an administrator run "
+            f"`CREATE SCHEMA {schema} AUTHORIZATION` with its name behind, in this database"
+        ) from error
 
 
 def words_of(collection: int) -> sql.Identifier:

@@ -2,8 +2,9 @@
 
 Knows tsvector and tsquery, which are given Loam's own words and stems: no dictionary of the server is asked, so every
 server cuts alike. `ts_rank` alone is no ranking of searches, for it does not know which words are rare. Here every word
-of a question is ranked by itself and weighed by its rarity, which comes close to BM25: `ts_rank` of one word grows ever
-more slowly with its number, as BM25 has it, and is divided by the logarithm of the passage's length.
+of a question is ranked by itself, much as BM25 does it: its `ts_rank`, which the passage's length divides, is measured
+by that of a word that stands once in a usual passage, saturates, and is weighed by the word's rarity. Scores are shares
+of what a passage could have at most, as those of the embedded index are.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ _MOST_ROWS = 6000
 """Passages that the words of a question may match before the commonest of them are left out of the search."""
 _WEIGHTS = [0.33, 0.33, 0.33, 1.0]  # D, C, B, A: body, title, unused, section; as in the embedded index
 _BY_LENGTH = 1  # ts_rank divides by 1 + log(length)
+_ONCE = 0.022
+"""`ts_rank` of a word that stands once in a usual passage, chosen so that scores lie where the embedded index's do."""
+_K1 = 1.2  # of BM25
 
 
 def kept(title: str, section: str, text: str) -> str:
@@ -52,10 +56,12 @@ async def search(
     chosen = _bounded(counts)
     if not chosen:
         return []
-    rarity = [log(1 + (passages - counts[term] + 0.5) / (counts[term] + 0.5)) for term in chosen]
+    rarity = {term: log(1 + (passages - count + 0.5) / (count + 0.5)) for term, count in counts.items()}
+    most = sum(rarity[term] for term in terms if term in chosen or not counts[term])
+    shares = [rarity[term] / most for term in chosen]
     wanted = limit
     while True:
-        hits = await _ranked(connection, collection, chosen, rarity, scope=scope, limit=wanted)
+        hits = await _ranked(connection, collection, chosen, shares, scope=scope, limit=wanted)
         unfolded = {hit.fold: hit for hit in reversed(hits)}
         if len(unfolded) >= limit or len(hits) < wanted:
             return sorted(unfolded.values(), key=lambda hit: (-hit.score, hit.id))[:limit]
@@ -86,19 +92,20 @@ def _bounded(counts: dict[str, int]) -> list[str]:
 
 
 async def _ranked(
-    connection: Connection, collection: int, terms: Sequence[str], rarity: Sequence[float], *, scope: Scope, limit: int
+    connection: Connection, collection: int, terms: Sequence[str], shares: Sequence[float], *, scope: Scope, limit: int
 ) -> list[Hit]:
     within = await condition(connection, collection, scope)
     cursor = await connection.execute(
         sql.SQL(
             """SELECT passages.id, fold, (
-                      SELECT sum(rarity * ts_rank(%s::real[], words, term, %s))
-                        FROM unnest(%s::text[]::tsquery[], %s::float8[]) AS asked (term, rarity)) AS score
+                      SELECT sum(share * rank / (rank + %s))
+                        FROM unnest(%s::text[]::tsquery[], %s::float8[]) AS asked (term, share),
+                             LATERAL (SELECT ts_rank(%s::real[], words, term, %s)) AS met (rank)) AS score
                  FROM {} JOIN passages ON passages.id = passage JOIN documents ON number = document
                 WHERE words @@ %s::tsquery {} ORDER BY score DESC, passages.id LIMIT %s"""
         ).format(words_of(collection), sql.SQL(within.sql)),
         (
-            *(_WEIGHTS, _BY_LENGTH, list(terms), list(rarity)),
+            *(_K1 * _ONCE, list(terms), list(shares), _WEIGHTS, _BY_LENGTH),
             *(" | ".join(terms), *within.parameters, limit),
         ),
     )
