@@ -5,7 +5,6 @@ interrupts leaves the collection as it was.
 """
 
 import base64
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
@@ -17,11 +16,10 @@ from msgspec import Struct, structs, to_builtins
 from loam.cli.reach import Gateway, Refused
 from loam.core.errors import DocumentError
 from loam.grounding.documents import supported
-from loam.grounding.folders import Folder, content, stamp
+from loam.grounding.folders import Folder, content, hashed, stamp_of
 from loam.grounding.mirrors import ListedFile
 
 _PIECE = 8 * 2**20  # bytes that are sent at a time; a larger file goes alone
-_LARGEST = 2**31
 _PAUSE = 0.2  # seconds between two looks at a run
 
 Tell = Callable[[str, int, int], None]
@@ -52,7 +50,7 @@ def mirror(reached: Gateway, collection: str, folder: Folder, *, source: str, la
         files[name] = _hashed(folder.path(name), files[name])
         tell("reading", done, len(files))
     problems = [error.message for error in folder.errors]
-    problems += drawer.send(files, lambda name: folder.path(name).read_bytes(), tell)
+    problems += drawer.send(files, lambda name: _bytes(folder.path(name), files[name].size), tell)
     return Mirrored(drawer.store(files.values(), tell), problems, len(folder.files) - len(names))
 
 
@@ -115,17 +113,26 @@ class Drawer:
 
 def _looked_at(path: Path, name: str) -> ListedFile:
     try:
-        return ListedFile(name, stamp=stamp(path, now=time.time_ns()))
+        status = path.lstat()
     except OSError as error:
         return ListedFile(name, unreadable=error.strerror or str(error))
+    return ListedFile(name, stamp=stamp_of(status, now=time.time_ns()), size=status.st_size)
 
 
 def _hashed(path: Path, file: ListedFile) -> ListedFile:
     try:
-        read = content(path, _LARGEST, now=time.time_ns())
+        read = hashed(path, now=time.time_ns())
     except OSError as error:
         return ListedFile(file.path, unreadable=error.strerror or str(error))
-    return ListedFile(file.path, hashlib.sha256(read.data).hexdigest(), read.stamp)
+    return structs.replace(file, hash=read.hash, stamp=read.stamp)
+
+
+def _bytes(path: Path, size: int) -> bytes:
+    """A file that was of this size when it was listed. Raises OSError, also where it grew."""
+    data = content(path, size, now=time.time_ns()).data
+    if len(data) > size:
+        raise OSError(0, "it grew while it was read")
+    return data
 
 
 def _pieces(
