@@ -49,8 +49,8 @@ def mirror(reached: Gateway, collection: str, folder: Folder, *, source: str, la
     for done, name in enumerate(drawer.wanted(files.values()), 1):
         files[name] = _hashed(folder.path(name), files[name])
         tell("reading", done, len(files))
+    drawer.send(files, lambda name: _bytes(folder.path(name), files[name].size), tell)
     problems = [error.message for error in folder.errors]
-    problems += drawer.send(files, lambda name: _bytes(folder.path(name), files[name].size), tell)
     return Mirrored(drawer.store(files.values(), tell), problems, len(folder.files) - len(names))
 
 
@@ -70,9 +70,8 @@ class Drawer:
         """The files whose stamp and hash the collection does not know."""
         return self._reached.send("POST", f"{self._path}/plan", self._manifest(files))["wanted"]
 
-    def send(self, files: dict[str, ListedFile], read: Callable[[str], bytes], tell: Tell) -> list[str]:
-        """Sends what is wanted ahead, noting in `files` what was sent; gives what could not be."""
-        problems: list[str] = []
+    def send(self, files: dict[str, ListedFile], read: Callable[[str], bytes], tell: Tell) -> None:
+        """Sends what is wanted ahead, noting in `files` what was sent and what could not be."""
         wanted = self.wanted(files.values())
         sent = 0
         for piece in _pieces(wanted, read, files):
@@ -82,14 +81,14 @@ class Drawer:
             except Refused as error:
                 if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                     raise
-                problems += [f"{name}: {error}" for name in piece]
+                why = f"larger than http.max_body of the gateway allows: {error}"
+                files.update((name, ListedFile(name, unreadable=why)) for name in piece)
                 continue
             for name, hash in zip(piece, hashes, strict=True):
                 changed = hash != files[name].hash
                 files[name] = structs.replace(files[name], hash=hash, stamp="" if changed else files[name].stamp)
             sent += len(piece)
             tell("sending", sent, len(wanted))
-        return problems
 
     def store(self, files: Iterable[ListedFile], tell: Tell) -> dict[str, Any]:
         """Has the list stored, and waits for it. Raises DocumentError where that fails."""
