@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo serve test test-slow check bench bench-gateway bench-faults docs clean
+.PHONY: setup demo serve test test-slow check bench bench-gateway bench-faults bench-ingest docs clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Loam needs Python 3.11 or newer; set PYTHON=python3.12")'
@@ -44,6 +44,10 @@ bench-gateway: $(STAMP)  ## Loam beside its peers, one core each, interleaved
 
 bench-faults: $(STAMP)  ## what a client sees of each upstream fault
 	$(BIN)/python -m bench.faults
+
+bench-ingest: $(STAMP)  ## taking documents in, beside LlamaIndex with Chroma
+	$(BIN)/python -m bench.peers retrieval
+	.bench/retrieval/venv/bin/python -m bench.ingest --write
 
 docs: $(STAMP)  ## print the reference pages anew
 	$(BIN)/loam docs reference docs/reference

@@ -8,7 +8,7 @@ import json
 import lzma
 import random
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from loam.grounding.passages import cut
 from loam.grounding.sentences import sentences
 from loam.grounding.store import Taken
 
-_BOOKS = ("18f-handbook", "rust-book")
+BOOKS = ("18f-handbook", "rust-book")
 _ARTICLES = ("wiki-en-core-00", "wiki-en-core-01", "wiki-en-core-02")
 _NOISE = 0.6  # of a grown vector's length, before it is made one again
 
 
-def write_books(data: Path, folder: Path) -> None:
-    """The files of the two books that Loam reads."""
-    for book in _BOOKS:
+def write_books(data: Path, folder: Path, books: Sequence[str] = BOOKS) -> None:
+    """The files of these books that Loam reads."""
+    for book in books:
         with tarfile.open(data / "docs" / f"{book}.tar.gz") as archive:
             for member in archive:
                 file = archive.extractfile(member) if member.isfile() and supported(member.name) else None
