@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo serve test test-slow check bench bench-gateway bench-faults bench-retrieval docs clean
+.PHONY: setup demo serve test test-slow check bench bench-gateway bench-faults bench-retrieval bench-ingest docs clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Loam needs Python 3.11 or newer; set PYTHON=python3.12")'
@@ -37,7 +37,7 @@ check: $(STAMP)  ## lint, types, import contracts
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: bench-gateway bench-faults  ## every measurement
+bench: bench-gateway bench-faults bench-retrieval bench-ingest  ## every measurement
 
 bench-gateway: $(STAMP)  ## Loam beside its peers, one core each, interleaved
 	$(BIN)/python -m bench.gateway
@@ -48,6 +48,10 @@ bench-faults: $(STAMP)  ## what a client sees of each upstream fault
 bench-retrieval: $(STAMP)  ## Loam's search beside LlamaIndex and Chroma, on one encoder
 	$(BIN)/python -m bench.peers retrieval
 	.bench/retrieval/venv/bin/python -m bench.retrieval --write bench/RETRIEVAL.md
+
+bench-ingest: $(STAMP)  ## taking documents in, beside LlamaIndex with Chroma
+	$(BIN)/python -m bench.peers retrieval
+	.bench/retrieval/venv/bin/python -m bench.ingest --write
 
 docs: $(STAMP)  ## print the reference pages anew
 	$(BIN)/loam docs reference docs/reference

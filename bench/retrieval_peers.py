@@ -39,7 +39,7 @@ class Waiting:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-class _LlamaEmbedding(BaseEmbedding):
+class LlamaEmbedding(BaseEmbedding):
     """LlamaIndex's own door for encoders."""
 
     waiting: Any = None
@@ -67,7 +67,7 @@ class LlamaIndex:
         self._folder = folder
         self._texts = {document.metadata["file_path"]: document.text for document in documents}
         self._headings = {path: headings(text) for path, text in self._texts.items()}
-        self._index = VectorStoreIndex.from_documents(documents, embed_model=_LlamaEmbedding(waiting=waiting))
+        self._index = VectorStoreIndex.from_documents(documents, embed_model=LlamaEmbedding(waiting=waiting))
 
     async def search(self, question: str, limit: int) -> list[Hit]:
         found = self._index.as_retriever(similarity_top_k=limit).retrieve(question)

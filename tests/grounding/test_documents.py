@@ -27,7 +27,7 @@ def test_utf_16_with_its_mark_is_read() -> None:
         ("a.png", b"x", "OCR"),
         ("Makefile", b"all:", "'nothing'"),
         ("a.md", b"\x89PNG\r\n\x1a\n\x00\x00", "by its first bytes it is a picture"),
-        ("a.md", b"PK\x03\x04 zipped", "rename it to end in .docx or .pptx or .xlsx or .epub"),
+        ("a.md", b"PK\x03\x04 zipped", "rename it to end in .docx or .pptx or .xlsx or .xlsm or .epub"),
         ("a.txt", b"%PDF-1.7 and so on", "it is a PDF; rename it to end in .pdf"),
         ("a.pdf", b"Dear all,", "does not begin as such files do (with %PDF-)"),
         ("a.xlsx", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "take off its password"),

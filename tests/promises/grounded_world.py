@@ -21,6 +21,7 @@ class Document(Struct):
 
     text: str
     revision: str
+    pages: tuple[int, ...] = ()
 
 
 class Shelf:

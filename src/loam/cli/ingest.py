@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,17 +47,18 @@ def command(places: tuple[str, ...], collection: str, as_json: bool, **options: 
     labels = Labelled(dict(map(_pair, options["metadata"])), options["readers"])
     if options["source"] and len(places) > 1:
         raise click.UsageError("--source names one folder; give one PATH with it")
+    folders = [Path(place) for place in places if not is_address(place)]
     with gateway() as reached:
+        before = {folder: _state(folder) for folder in folders} if options["watch"] else {}
         for place in places:
             if is_address(place):
                 site = Site(place, most=options["pages"], private=options["private"])
                 _take(lambda tell, site=site: site.mirror(reached, collection, labels, tell), as_json)
             else:
                 _take_folder(reached, collection, place, options["source"], labels=labels, as_json=as_json)
-        folders = [Path(place) for place in places if not is_address(place)]
-        if options["watch"] and folders:
+        if before:
             _watch(
-                folders,
+                before,
                 options["interval"],
                 lambda path: _take_folder(
                     reached, collection, str(path), options["source"], labels=labels, as_json=as_json
@@ -113,14 +114,16 @@ def _tell(done: Mirrored) -> None:
         click.secho(f"  {remark['path']}: {remark['message']}", dim=True, err=True)
 
 
-def _watch(folders: Sequence[Path], interval: float, take: Callable[[Path], None]) -> None:
-    """Looks again and again; a folder that changed is taken in once it has been still for two looks."""
-    taken = {folder: _state(folder) for folder in folders}
+def _watch(taken: dict[Path, dict[str, str]], interval: float, take: Callable[[Path], None]) -> None:
+    """Looks again and again; a folder that changed is taken in once it has been still for two looks.
+
+    `taken` is how each folder was before it was taken in, so what changed meanwhile is seen.
+    """
     seen = {folder: (state, 0) for folder, state in taken.items()}
-    click.echo(f"Watching {', '.join(map(str, folders))}; Ctrl-C ends it.", err=True)
+    click.echo(f"Watching {', '.join(map(str, taken))}; Ctrl-C ends it.", err=True)
     while True:
         time.sleep(interval)
-        for folder in folders:
+        for folder in list(taken):
             state = _state(folder)
             still = seen[folder][1] + 1 if state == seen[folder][0] else 0
             seen[folder] = (state, still)

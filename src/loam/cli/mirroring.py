@@ -5,7 +5,6 @@ interrupts leaves the collection as it was.
 """
 
 import base64
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
@@ -17,11 +16,10 @@ from msgspec import Struct, structs, to_builtins
 from loam.cli.reach import Gateway, Refused
 from loam.core.errors import DocumentError
 from loam.grounding.documents import supported
-from loam.grounding.folders import Folder, content, stamp
+from loam.grounding.folders import Folder, content, hashed, stamp_of
 from loam.grounding.mirrors import ListedFile
 
 _PIECE = 8 * 2**20  # bytes that are sent at a time; a larger file goes alone
-_LARGEST = 2**31
 _PAUSE = 0.2  # seconds between two looks at a run
 
 Tell = Callable[[str, int, int], None]
@@ -51,8 +49,8 @@ def mirror(reached: Gateway, collection: str, folder: Folder, *, source: str, la
     for done, name in enumerate(drawer.wanted(files.values()), 1):
         files[name] = _hashed(folder.path(name), files[name])
         tell("reading", done, len(files))
+    drawer.send(files, lambda name: _bytes(folder.path(name), files[name].size), tell)
     problems = [error.message for error in folder.errors]
-    problems += drawer.send(files, lambda name: folder.path(name).read_bytes(), tell)
     return Mirrored(drawer.store(files.values(), tell), problems, len(folder.files) - len(names))
 
 
@@ -72,9 +70,8 @@ class Drawer:
         """The files whose stamp and hash the collection does not know."""
         return self._reached.send("POST", f"{self._path}/plan", self._manifest(files))["wanted"]
 
-    def send(self, files: dict[str, ListedFile], read: Callable[[str], bytes], tell: Tell) -> list[str]:
-        """Sends what is wanted ahead, noting in `files` what was sent; gives what could not be."""
-        problems: list[str] = []
+    def send(self, files: dict[str, ListedFile], read: Callable[[str], bytes], tell: Tell) -> None:
+        """Sends what is wanted ahead, noting in `files` what was sent and what could not be."""
         wanted = self.wanted(files.values())
         sent = 0
         for piece in _pieces(wanted, read, files):
@@ -84,14 +81,14 @@ class Drawer:
             except Refused as error:
                 if error.status != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                     raise
-                problems += [f"{name}: {error}" for name in piece]
+                why = f"larger than http.max_body of the gateway allows: {error}"
+                files.update((name, ListedFile(name, unreadable=why)) for name in piece)
                 continue
             for name, hash in zip(piece, hashes, strict=True):
                 changed = hash != files[name].hash
                 files[name] = structs.replace(files[name], hash=hash, stamp="" if changed else files[name].stamp)
             sent += len(piece)
             tell("sending", sent, len(wanted))
-        return problems
 
     def store(self, files: Iterable[ListedFile], tell: Tell) -> dict[str, Any]:
         """Has the list stored, and waits for it. Raises DocumentError where that fails."""
@@ -115,17 +112,26 @@ class Drawer:
 
 def _looked_at(path: Path, name: str) -> ListedFile:
     try:
-        return ListedFile(name, stamp=stamp(path, now=time.time_ns()))
+        status = path.lstat()
     except OSError as error:
         return ListedFile(name, unreadable=error.strerror or str(error))
+    return ListedFile(name, stamp=stamp_of(status, now=time.time_ns()), size=status.st_size)
 
 
 def _hashed(path: Path, file: ListedFile) -> ListedFile:
     try:
-        read = content(path, _LARGEST, now=time.time_ns())
+        read = hashed(path, now=time.time_ns())
     except OSError as error:
         return ListedFile(file.path, unreadable=error.strerror or str(error))
-    return ListedFile(file.path, hashlib.sha256(read.data).hexdigest(), read.stamp)
+    return structs.replace(file, hash=read.hash, stamp=read.stamp)
+
+
+def _bytes(path: Path, size: int) -> bytes:
+    """A file that was of this size when it was listed. Raises OSError, also where it grew."""
+    data = content(path, size, now=time.time_ns()).data
+    if len(data) > size:
+        raise OSError(0, "it grew while it was read")
+    return data
 
 
 def _pieces(

@@ -82,7 +82,7 @@ class Site:
             files[name] = ListedFile(name, hashlib.sha256(page.data).hexdigest(), url=page.url)
             tell("fetching", done, len(addresses))
         drawer = Drawer(reached, collection, self._address, labels)
-        problems += drawer.send(files, lambda name: pages[name].data, tell)
+        drawer.send(files, lambda name: pages[name].data, tell)
         return Mirrored(drawer.store(files.values(), tell), problems, 0)
 
     def _addresses(self) -> list[str]:

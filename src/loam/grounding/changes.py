@@ -190,14 +190,16 @@ def _embed(connection: sqlite3.Connection, collection: int, encoder: str) -> Non
         connection.execute("DELETE FROM vectors WHERE passage BETWEEN ? AND ?", bounds)
         connection.execute("UPDATE collections SET encoder = ?, embedded = 0 WHERE id = ?", (encoder, collection))
     given = connection.execute(
-        """INSERT INTO vectors SELECT passages.id, vector FROM staged CROSS JOIN passages USING (digest)
+        """INSERT INTO vectors SELECT passages.id, vector FROM staged
+             CROSS JOIN passages INDEXED BY passages_by_digest USING (digest)
             WHERE encoder = ? AND collection = ? AND NOT EXISTS (SELECT 1 FROM vectors WHERE passage = passages.id)""",
         (encoder, collection),
     ).rowcount
     connection.execute("UPDATE collections SET embedded = embedded + ? WHERE id = ?", (given, collection))
     connection.execute(
         """DELETE FROM staged WHERE day < CAST(julianday('now') AS INTEGER) - ? OR encoder = ? AND EXISTS (
-               SELECT 1 FROM passages WHERE passages.digest = staged.digest AND collection = ?)""",
+               SELECT 1 FROM passages INDEXED BY passages_by_digest
+                WHERE passages.digest = staged.digest AND collection = ?)""",
         (_DAYS_STAGED, encoder, collection),
     )
 

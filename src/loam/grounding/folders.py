@@ -4,8 +4,13 @@ Knows the file system; knows no format and no collection. Invariants: nothing ou
 are not followed); hidden files are left out; a stamp is given only where a later change of the file must change it.
 """
 
+import hashlib
 import os
 import stat
+import unicodedata
+from collections.abc import Generator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 
 from msgspec import Struct
@@ -14,6 +19,12 @@ from loam.core.errors import DocumentError
 
 _SETTLED = 2 * 10**9
 """Nanoseconds: a file changed later than this before it was read may change again within the same tick of its clock."""
+
+
+_LONGEST = 1000
+_BREAKING = ("Cc", "Zl", "Zp")
+_TURNING = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+"""Marks that turn the direction of reading: a name could seem to end other than it does."""
 
 
 class FileError(Struct, frozen=True):
@@ -38,6 +49,13 @@ class Content(Struct, frozen=True):
     """A file's bytes and its stamp, empty where the file is too young for one."""
 
     data: bytes
+    stamp: str
+
+
+class Hashed(Struct, frozen=True):
+    """The SHA-256 of a file's bytes in hexadecimal, and its stamp as `Content` has it."""
+
+    hash: str
     stamp: str
 
 
@@ -71,8 +89,12 @@ def bad_name(name: str) -> str:
     except UnicodeEncodeError:
         return "has a name that is not UTF-8; rename it"
     parts = PurePosixPath(name).parts
-    if not parts or name.startswith("/") or ".." in parts or len(name) > 1000 or not name.isprintable():
+    if not parts or name.startswith("/") or ".." in parts:
         return "is no name for a document; use a relative path such as folder/page.md"
+    if len(name) > _LONGEST:
+        return f"has a name of more than {_LONGEST} characters; give it a shorter one"
+    if any(unicodedata.category(char) in _BREAKING or char in _TURNING for char in name):
+        return "has a name with control characters or line breaks in it; rename it"
     return ""
 
 
@@ -86,14 +108,20 @@ def content(path: Path, limit: int, *, now: int) -> Content:
 
     Raises OSError.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise OSError(0, "no regular file")
+    with _opened(path) as file:
+        before = os.fstat(file.fileno())
         data = file.read(limit + 1)
-        whole = len(data) == before.st_size and stamp_of(os.fstat(descriptor), now=now) == stamp_of(before, now=now)
+        whole = len(data) == before.st_size and _still(file, before, now)
     return Content(data, stamp_of(before, now=now) if whole else "")
+
+
+def hashed(path: Path, *, now: int) -> Hashed:
+    """What the file's bytes are called, without holding them all; a link is not followed. Raises OSError."""
+    with _opened(path) as file:
+        before = os.fstat(file.fileno())
+        hash = hashlib.file_digest(file, "sha256").hexdigest()
+        whole = file.tell() == before.st_size and _still(file, before, now)
+    return Hashed(hash, stamp_of(before, now=now) if whole else "")
 
 
 def stamp_of(status: os.stat_result, *, now: int) -> str:
@@ -107,6 +135,20 @@ def stamp_of(status: os.stat_result, *, now: int) -> str:
     return ":".join(map(str, told))
 
 
+@contextmanager
+def _opened(path: Path) -> Generator[BufferedReader, None, None]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "no regular file")
+        yield file
+
+
+def _still(file: BufferedReader, before: os.stat_result, now: int) -> bool:
+    """Whether the file is as it was before it was read."""
+    return stamp_of(os.fstat(file.fileno()), now=now) == stamp_of(before, now=now)
+
+
 def _unreadable(folder: Folder, error: OSError) -> None:
     folder.errors.append(FileError(str(error.filename), f"{error.filename}: cannot be listed ({error.strerror})"))
 
@@ -115,7 +157,7 @@ def _list(folder: Folder, path: Path) -> None:
     name = path.relative_to(folder.root).as_posix()
     if problem := bad_name(name):
         shown = name.encode("utf-8", "backslashreplace").decode()
-        folder.errors.append(FileError(shown, f"{shown!r} {problem}"))
+        folder.errors.append(FileError(shown, f"{name!r} {problem}"))
     elif path.is_symlink():
         folder.errors.append(FileError(name, f"{name}: a link; links are not followed, take in what it points to"))
     elif not path.is_file():

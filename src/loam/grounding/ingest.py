@@ -190,6 +190,10 @@ class Run:
         if held:
             self._kept.add(name)
 
+    def too_large(self, name: str) -> None:
+        """A file that is not even read; one that the collection has leaves it."""
+        self.errors.append(FileError(name, self._beyond(name)))
+
     def welcomes(self, name: str) -> bool:
         """Whether a name can be taken; why not is told."""
         if problem := bad_name(name):
@@ -212,10 +216,7 @@ class Run:
         check_access(item.labels.access)
         try:
             if len(item.data) > self._settings.max_document_bytes:
-                raise DocumentError(
-                    f"{name}: larger than {self._settings.max_document_bytes} bytes; split it, or raise "
-                    "grounding.ingest.max_document_bytes"
-                )
+                raise DocumentError(self._beyond(name))
             named = content_hash(hashlib.sha256(item.data).hexdigest())
             if not self.unchanged(name, item.labels, stamp=stamp, content_hash=named):
                 self._taken[name] = _taken(item, named, stamp)
@@ -223,6 +224,9 @@ class Run:
             self._kept.add(name)
         except DocumentError as error:
             self.errors.append(FileError(name, str(error)))
+
+    def _beyond(self, name: str) -> str:
+        return f"{name}: larger than {self.largest} bytes; split it, or raise grounding.ingest.max_document_bytes"
 
     async def end(self, *, mirror: bool) -> IngestReport:
         """Makes the vectors and stores what changed; a run that mirrors also drops what it has not seen."""

@@ -48,6 +48,7 @@ class ListedFile(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=
     ] = ""
     url: Annotated[str, Meta(description="Where people find the document; its path by default.", max_length=2000)] = ""
     unreadable: Annotated[str, Meta(description="Why it can't be read now; it stays as the collection has it.")] = ""
+    size: Annotated[int, Meta(ge=0, description="Bytes; a file that is too large is not wanted, and told.")] = 0
 
 
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -125,11 +126,12 @@ class Mirrors:
         known = await self._index.held(collection, manifest.source)
         run = self._run(collection, manifest, no_progress)
         await run.begin()
-        new = [file for file in manifest.files if not file.unreadable and not _unchanged(run, file, manifest.labels)]
+        there = [file for file in manifest.files if not file.unreadable and file.size <= run.largest]
+        new = [file for file in there if not _unchanged(run, file, manifest.labels)]
         here = await self._index.arrived([file.hash for file in new if file.hash])
         wanted = tuple(file.path for file in new if file.hash not in here)
         removed = len(known.keys() - {file.path for file in manifest.files})
-        return Plan(wanted, len(manifest.files) - len(new), removed)
+        return Plan(wanted, len(there) - len(new), removed)
 
     async def arrive(self, contents: Contents) -> Arrived:
         """Keeps bytes until a manifest names them."""
@@ -203,6 +205,8 @@ class Mirrors:
         for done, file in enumerate(manifest.files, 1):
             if file.unreadable:
                 run.stays(file.path, file.unreadable)
+            elif file.size > run.largest:
+                run.too_large(file.path)
             elif not _unchanged(run, file, manifest.labels) and run.welcomes(file.path):
                 await self._take(run, file, manifest.labels)
             job.tell(Progress(done, len(manifest.files), file.path))

@@ -106,6 +106,7 @@ def _citation(found: Evidence, quote: str) -> Citation:
         quote,
         score=round(max(found.support, found.read or 0.0), 3),
         answer_end=len(quote),
+        page=passage.page,
         revision=passage.revision,
     )
 

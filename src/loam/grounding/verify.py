@@ -12,6 +12,7 @@ from msgspec import Struct, structs
 
 from loam.core.calls import Citation, SentenceCheck, Verdict
 from loam.core.errors import ModelFailure
+from loam.grounding.canonical import page_of
 from loam.grounding.checks.alignment import alignment
 from loam.grounding.checks.free import states_nothing
 from loam.grounding.checks.support import support
@@ -43,6 +44,8 @@ class Stored(Protocol):
     def revision(self) -> str: ...
     @property
     def text(self) -> str: ...
+    @property
+    def pages(self) -> tuple[int, ...]: ...
 
 
 class Shelf(Protocol):
@@ -89,7 +92,7 @@ class Verifier:
             return SentenceCheck(claim.text, "free", False, 1.0, 1, {}, self._checkers.id)
         cited = [entry for id in claim.cites[:_MOST_CITED] if (entry := self._sheet.find(id)) is not None]
         judged = await self._climbed(claim.text, cited)
-        kept = [citation for entry in judged.entries if await self._stands(citation := entry.citation(judged.score))]
+        kept = [at for entry in judged.entries if (at := await self._stands(entry.citation(judged.score))) is not None]
         if (
             len(kept) < len(judged.entries) or not claim.whole
         ):  # what is gone cannot support, half a sentence says anything
@@ -109,16 +112,23 @@ class Verifier:
     async def pointed(self, claim: Claim) -> SentenceCheck:
         """No verdict: the lines that the sentence names, as far as they were offered and stand where they stood."""
         cited = [entry for id in claim.cites[:_MOST_CITED] if (entry := self._sheet.find(id)) is not None]
-        kept = [citation for entry in cited if await self._stands(citation := entry.citation(0.0))]
+        kept = [at for entry in cited if (at := await self._stands(entry.citation(0.0))) is not None]
         invalid = len(claim.cites) - len(cited)
         return SentenceCheck(claim.text, "weak", False, 0.0, 0, {}, "", invalid=invalid, evidence=tuple(kept))
 
     async def quoted(self, claim: Claim, citation: Citation) -> SentenceCheck:
         """The verdict on a stretch that is nothing but a quote: it stands where it is said to stand, or does not."""
-        true = claim.text == citation.quote and await self._stands(citation)
-        verdict, evidence = ("supported", (citation,)) if true else ("unsupported", ())
+        at = await self._stands(citation) if claim.text == citation.quote else None
+        verdict, evidence = ("supported", (at,)) if at is not None else ("unsupported", ())
         return SentenceCheck(
-            claim.text, verdict, False, citation.score, 0, {"quote": float(true)}, self._checkers.id, evidence=evidence
+            claim.text,
+            verdict,
+            False,
+            citation.score,
+            0,
+            {"quote": float(at is not None)},
+            self._checkers.id,
+            evidence=evidence,
         )
 
     async def _climbed(self, text: str, cited: Sequence[Entry]) -> _Judgement:
@@ -181,15 +191,17 @@ class Verifier:
         verdict = judged.verdict if gated else _reconsidered(judged.verdict, likely, signals)
         return _Judgement(verdict, likely, 2 if verdict != judged.verdict else 1, signals, judged.entries)
 
-    async def _stands(self, citation: Citation) -> bool:
-        """Whether the quote is in the stored document, where the citation says, in the revision that was searched."""
+    async def _stands(self, citation: Citation) -> Citation | None:
+        """The citation with its page, if the quote is where it says, in the revision that was searched; else None."""
         try:
             stored = await self._shelf.document(self._collection, citation.document_id)
         except ModelFailure as error:
             if error.failure.kind == "not_found":
-                return False
+                return None
             raise
-        return stored.revision == citation.revision and stored.text[citation.start : citation.end] == citation.quote
+        if stored.revision != citation.revision or stored.text[citation.start : citation.end] != citation.quote:
+            return None
+        return structs.replace(citation, page=page_of(stored.pages, citation.start))
 
 
 def _reconsidered(verdict: Verdict, likely: float, signals: Mapping[str, float]) -> Verdict:

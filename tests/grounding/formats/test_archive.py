@@ -1,6 +1,7 @@
 """Archives made to harm, and broken ones."""
 
 import io
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 
@@ -9,6 +10,8 @@ import pytest
 from loam.core.errors import DocumentError
 from loam.grounding.documents import read_document
 from loam.grounding.formats import archive
+from loam.grounding.formats.apart import read_here
+from loam.grounding.formats.source import Source
 from tests.grounding.formats import made
 
 _BOMB = (
@@ -82,3 +85,33 @@ def test_an_archive_that_lies_about_a_size_gives_no_more_than_it_declared() -> N
         assert lying.infolist()[0].file_size == 10
     with pytest.raises(DocumentError, match="a damaged archive"):
         read_document("x.docx", bytes(data))
+
+
+def _lying(data: bytes) -> bytes:
+    """An archive whose largest member is said to be of ten bytes."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        largest = max(archive.infolist(), key=lambda member: member.file_size)
+    told = largest.file_size.to_bytes(4, "little")
+    return data.replace(told, (10).to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize("lying", [False, True], ids=["honest", "lying"])
+@pytest.mark.parametrize(
+    ("name", "module", "inner", "make"),
+    [
+        ("x.docx", "word", "word/document.xml", _word),
+        ("x.epub", "epub", "OEBPS/1.xhtml", lambda: made.epub("A", {"1.xhtml": "<p>Words.</p>"})),
+    ],
+)
+def test_a_bomb_is_never_unpacked(name: str, module: str, inner: str, make: Callable[[], bytes], lying: bool) -> None:
+    with zipfile.ZipFile(io.BytesIO(make())) as whole:
+        members: dict[str, bytes | str] = {member: whole.read(member) for member in whole.namelist()}
+    bomb = made.zipped({**members, inner: b"\0" * (64 * 2**20)})
+    source = Source(name, "X", _lying(bomb) if lying else bomb)
+    read_here(module, Source(name, "X", make()))  # so that what is imported does not count
+    tracemalloc.start()
+    with pytest.raises(DocumentError, match="a damaged archive" if lying else "as bombs do"):
+        read_here(module, source)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**20

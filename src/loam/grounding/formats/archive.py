@@ -2,8 +2,8 @@
 
 Knows how large an archive may become, and that XML in it may declare no entities. Knows no format within.
 An archive within an archive is never opened.
-Invariants: nothing is unpacked before its declared sizes were found within bounds, and zipfile never gives more of a
-member than was declared; no XML with a document type (the only place for entity bombs and foreign files) gets further.
+Invariants: nothing is unpacked before its declared sizes were found within bounds, and no more of a member is unpacked
+here than was declared; no XML with a document type (the only place for entity bombs and foreign files) gets further.
 """
 
 import io
@@ -80,7 +80,10 @@ class Archive:
     def read(self, name: str) -> bytes:
         """Raises DocumentError where the file is not in it, or damaged."""
         try:
-            return self._zip.read(name)
+            member = self._zip.getinfo(name)
+            with self._zip.open(member) as file:
+                # `ZipFile.read` would unpack all that there is, and only then cut it to what was declared
+                return file.read(member.file_size)
         except KeyError as error:
             raise self._source.refuse(f"it has no {name} in it, so it is damaged; save it anew") from error
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, RuntimeError) as error:

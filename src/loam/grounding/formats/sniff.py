@@ -17,7 +17,7 @@ class Mark(Struct, frozen=True):
     endings: tuple[str, ...] = ()
 
 
-_ZIPPED = (".docx", ".pptx", ".xlsx", ".epub")
+_ZIPPED = (".docx", ".pptx", ".xlsx", ".xlsm", ".epub")
 _MARKS = (
     Mark(b"%PDF-", "a PDF", (".pdf",)),
     Mark(b"PK\x03\x04", "a zip archive (as Office files and EPUB are)", _ZIPPED),
