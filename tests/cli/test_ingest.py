@@ -196,7 +196,9 @@ def test_kill_9_at_any_point_serves_one_whole_revision_and_loses_nothing(program
     slow_files(place, 8, "Old words,")
     whole: dict[str, set[str]] = {}
     with program.serving() as served:
+        began = time.monotonic()
         assert program.run("ingest", str(place), "--into", "docs").status == 0
+        takes = time.monotonic() - began
         whole["Old"] = texts(served)
     slow_files(place, 8, "New words,")
     dice = random.Random(20261130)
@@ -204,7 +206,7 @@ def test_kill_9_at_any_point_serves_one_whole_revision_and_loses_nothing(program
     for _ in range(5):
         with program.serving() as served:
             running = program.start("ingest", str(place), "--into", "docs")
-            time.sleep(dice.uniform(0.3, 4))
+            time.sleep(dice.uniform(0.1, 0.7) * takes)
             served.process.kill()
             served.process.wait()
             _, err = running.communicate(timeout=60)

@@ -45,6 +45,7 @@ def test_the_heads_probability_counts_as_its_log_odds() -> None:
 class _Stored(Struct, frozen=True):
     revision: str
     text: str
+    pages: tuple[int, ...] = ()
 
 
 class _Shelf(Struct, frozen=True):
