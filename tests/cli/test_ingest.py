@@ -235,3 +235,20 @@ def texts(served: Served) -> set[str]:
     hits = served.get(f"{COLLECTION}/search?q=words&limit=50")["passages"]
     assert {one["text"] for one in hits} == found
     return found
+
+
+def test_a_search_shows_where_each_passage_stands_and_how_it_begins(
+    program: Program, served: Served, tmp_path: Path
+) -> None:
+    place = tmp_path / "long"
+    place.mkdir()
+    (place / "leave.md").write_text("# Leave\n\n## Carry over\n\n" + "Leave is carried over. " * 60)
+    assert program.run("ingest", str(place), "--into", "docs").status == 0
+    found = program.run("search", "carried over", "--in", "docs", "--limit", "1")
+    head, text, where, *_ = found.out.splitlines()
+    assert head.endswith("  Leave › Carry over")
+    assert text.startswith("    Leave is carried over. ")
+    assert text.endswith(" …")
+    assert len(text) < 330
+    assert where.startswith("    leave.md, characters ")
+    assert program.run("search", "zebras", "--in", "docs", "--mode", "lexical").out == "Nothing matches.\n"

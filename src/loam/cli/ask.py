@@ -9,7 +9,7 @@ import click
 from msgspec import Struct
 
 from loam.cli.reach import Gateway, gateway
-from loam.cli.show import console
+from loam.cli.show import console, place, whereabouts
 
 
 @click.command(name="ask")
@@ -94,12 +94,9 @@ def tell(loam: dict[str, Any]) -> None:
     """Prints the sources of an answer, how sure Loam is of it, and what it cost."""
     out = console()
     for number, citation in enumerate(loam.get("citations", ()), 1):
-        place = " › ".join(part for part in (citation["title"], citation["section"]) if part)
-        page = f", page {citation['page']}" if citation["page"] else ""
-        where = f"{citation['url']}{page}, characters {citation['start']}–{citation['end']}"
-        out.print(f"\n[{number}] {place}", style="cyan", markup=False)
+        out.print(f"\n[{number}] {place(citation)}", style="cyan", markup=False)
         out.print(f"    “{citation['quote']}”", style="italic", markup=False)
-        out.print(f"    {where}", style="dim", markup=False)
+        out.print(f"    {whereabouts(citation)}", style="dim", markup=False)
     cost = "unknown" if loam.get("cost_usd") is None else f"${loam['cost_usd']}"
     facts = [loam.get("model", ""), *_sureness(loam), f"cost {cost}", loam.get("call_id", "")]
     out.print(f"\n{' · '.join(facts)}", style="dim", markup=False)

@@ -1,11 +1,14 @@
 """`loam search`: the passages of a collection that match."""
 
 import json
+import textwrap
 
 import click
 
 from loam.cli.reach import gateway
-from loam.cli.show import json_option, show
+from loam.cli.show import console, json_option, place, whereabouts
+
+_SHOWN = 320  # characters of a passage; --json has all of it
 
 
 @click.command(name="search")
@@ -31,7 +34,12 @@ def command(question: str, collection: str, as_json: bool, **options: str | int 
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    rows = [{**passage, "score": f"{passage['score']:.3f}"} for passage in found["passages"]]
-    show(rows, ("score", "title", "section", "text"), as_json=False, empty="Nothing matches.")
+    out = console()
+    if not found["passages"]:
+        out.print("Nothing matches.")
+    for passage in found["passages"]:
+        out.print(f"{passage['score']:.3f}  {place(passage)}", style="cyan", markup=False)
+        out.print(textwrap.indent(textwrap.shorten(passage["text"], _SHOWN, placeholder=" …"), "    "), markup=False)
+        out.print(f"    {whereabouts(passage)}\n", style="dim", markup=False)
     for note in found["notes"]:
         click.secho(note, dim=True, err=True)

@@ -33,6 +33,17 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: boo
     console().print(table)
 
 
+def place(source: dict[str, Any]) -> str:
+    """The title and section of a citation or passage."""
+    return " › ".join(part for part in (source["title"], source["section"]) if part)
+
+
+def whereabouts(source: dict[str, Any]) -> str:
+    """Where a citation or passage stands: its document, page and characters."""
+    page = f", page {source['page']}" if source["page"] else ""
+    return f"{source['url']}{page}, characters {source['start']}–{source['end']}"
+
+
 def label(name: str) -> str:
     """A field's name as people read it; its unit is shown with the value."""
     for unit in ("_micro", "_us"):
