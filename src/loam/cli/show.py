@@ -1,7 +1,8 @@
 """How commands print: tables for people, JSON for programs, one way for all of them."""
 
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -9,12 +10,16 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+_LONG = ("text", "note", "chain", "models", "source", "message", "tags", "url")
+_WIDE = 240
+_FOLDED = 24  # characters to which a long text may be folded
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 def console() -> Console:
-    """The terminal; plain text where the output is no terminal."""
-    return Console(highlight=False, soft_wrap=True)
+    """The terminal; where the output is none, plain text of any width."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
 
 
 def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, empty: str) -> None:
@@ -25,12 +30,30 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: boo
     if not rows:
         click.echo(empty)
         return
+    out = console()
+    cells = {column: [cell(column, row.get(column)) for row in rows] for column in columns}
+    fitting = _fitting({column: [label(column), *found] for column, found in cells.items()}, out.width)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(label(column), overflow="fold", no_wrap=column in ("id", "name"))
-    for row in rows:
-        table.add_row(*(cell(column, row.get(column)) for column in columns))
-    console().print(table)
+    for column in fitting:
+        table.add_column(label(column), overflow="fold", no_wrap=column not in _LONG)
+    for row in zip(*(cells[column] for column in fitting), strict=True):
+        table.add_row(*row)
+    out.print(table)
+    if hidden := [label(column) for column in columns if column not in fitting]:
+        out.print(f"left out for want of room: {', '.join(hidden)}; a wider terminal or --json shows them", style="dim")
+
+
+def _fitting(cells: Mapping[str, Sequence[str]], width: int) -> list[str]:
+    """The first columns that fit beside each other; texts that may be folded count no more than `_FOLDED`."""
+    room = width
+    fitting: list[str] = []
+    for column, texts in cells.items():
+        longest = max(map(len, texts))
+        room -= (min(longest, _FOLDED) if column in _LONG else longest) + 1
+        if room < 0 and len(fitting) >= 2:
+            break
+        fitting.append(column)
+    return fitting
 
 
 def place(source: dict[str, Any]) -> str:
