@@ -24,9 +24,13 @@ class Draft(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Checks(Struct, frozen=True):
-    """One verdict a sentence; `evidence` holds the lines of the documents that it was held against."""
+    """One verdict a sentence; `evidence` holds the lines of the documents that it was held against.
+
+    `notes` say what was done without, where less was done than usual.
+    """
 
     checks: tuple[SentenceCheck, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Checking:
@@ -41,13 +45,19 @@ class Checking:
         """Raises ModelFailure (not_found) for a collection that is not there."""
         marked = Marked()
         found: list[SentenceCheck] = []
+        notes: list[str] = []
         options = SearchOptions(rerank=2 * _PASSAGES if self._checkers.heads is not None else 0)
         for claim in [*marked.feed(draft.text), *marked.end()]:
-            passages = await self._retriever.search(
-                collection, claim.text, _PASSAGES, principal=principal, options=options
-            )
+            near = await self._retriever.look(collection, claim.text, _PASSAGES, principal=principal, options=options)
+            notes += near.notes
             verifier = Verifier(
-                self._shelf, collection, Sheet(passages), question="", checkers=self._checkers, judge=None
+                self._shelf,
+                collection,
+                Sheet(near.passages),
+                question="",
+                checkers=self._checkers,
+                judge=None,
+                tell=notes.append,
             )
             found.append(await verifier.check(Claim(claim.text, claim.text, "", ())))
-        return Checks(tuple(found))
+        return Checks(tuple(found), tuple(dict.fromkeys(notes)))

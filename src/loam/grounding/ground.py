@@ -118,7 +118,13 @@ class Ground:
             if call.task == "chat" and call.output is None:
                 judge = Judge(asides, settings.judge) if settings.judge else None
                 verifier = Verifier(
-                    self._shelf, collection, sheet, question=found.question, checkers=self._checkers, judge=judge
+                    self._shelf,
+                    collection,
+                    sheet,
+                    question=found.question,
+                    checkers=self._checkers,
+                    judge=judge,
+                    tell=call.trace.warn,
                 )
                 repairs = model if settings.repair and model != NAME and mode != "off" else ""
                 stream = Answering(found, sheet, verifier, asides, mode=mode, repairs=repairs).ground(stream)

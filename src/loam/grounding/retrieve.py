@@ -151,7 +151,11 @@ class Retrieval:
         fetched = await self._store.fetch(collection, [hit.id for hit in first], scope=scope)
         there = [hit for hit in first if hit.id in fetched.passages]
         ranked.stamps.add(fetched.stamp)
-        readings = await self._heads.read(question, [fetched.passages[hit.id].text for hit in there])
+        try:
+            readings = await self._heads.read(question, [fetched.passages[hit.id].text for hit in there])
+        except ModelFailure:
+            ranked.notes.append("the order is that of the search alone: the trained heads failed, and the log says why")
+            return ranked.hits
         read = [Hit(hit.id, hit.fold, one.relevance) for hit, one in zip(there, readings, strict=True)]
         read.sort(key=lambda hit: (-hit.score, hit.id))
         return read + [Hit(hit.id, hit.fold, -1.0) for hit in ranked.hits[most:]]
