@@ -71,7 +71,8 @@ def stage(index: Index, breaks: Breaks, worker: Worker, inner: Says | None = Non
     tokens = LateTokens("broken/1", 4, lambda: breaks, worker)  # type: ignore[arg-type,return-value]
     retrieval = Retrieval(index, tokens, heads)
     settings = GroundSettings(repair=False)
-    return Ground(inner or Reader(heads), retrieval, settings, shelf=index, checkers=Checkers(heads, tokens))
+    checkers = Checkers(heads, tokens)
+    return Ground(inner or Reader(heads), lambda asides: retrieval, settings, shelf=index, checkers=checkers)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
@@ -103,7 +104,7 @@ async def test_a_models_sentences_are_still_checked(handbook: Index, worker: Wor
 async def test_a_draft_is_still_held_against_the_documents(handbook: Index, worker: Worker) -> None:
     breaks = Breaks(worker, MemoryError())
     heads = LateHeads("broken/1", lambda: breaks, worker)  # type: ignore[arg-type,return-value]
-    checking = Checking(handbook, Retrieval(handbook, None, heads), Checkers(heads))
+    checking = Checking(handbook, lambda principal: Retrieval(handbook, None, heads), Checkers(heads))
     checks = await checking.check("handbook", Draft("Award leave expires in a year."), NOBODY)
     assert any(BY_WORDS in note for note in checks.notes)
 
@@ -139,13 +140,12 @@ async def test_a_file_of_heads_that_is_damaged_within_passes_the_start_and_fails
     folder.mkdir()
     arrays = {f"{name}.weight": made.np.zeros((2, 2), "float32") for name in ("span", "rank", "verify")}
     made.write(folder / "shipped.safetensors", arrays, base=minilm.sha256)
-    opened = opening.open_encoder(EncoderSettings(), tmp_path, {}, folder)
+    opened = opening.open_encoder(EncoderSettings(), tmp_path, (), folder)
     assert opened.heads is not None
     assert not opened.notice
     retrieval = Retrieval(handbook, None, opened.heads)
-    ground = Ground(
-        Reader(opened.heads), retrieval, GroundSettings(), shelf=handbook, checkers=Checkers(opened.heads, None)
-    )
+    checkers = Checkers(opened.heads, None)
+    ground = Ground(Reader(opened.heads), lambda asides: retrieval, GroundSettings(), shelf=handbook, checkers=checkers)
     answer = await collect(ground.answer(asked("rag:handbook")))
     assert "one year" in answer.text
     opened.close()

@@ -4,6 +4,7 @@ Knows how to look up passages for a sentence and how to have it judged. Invarian
 ladder as the sentences of an answer, and against documents that its asker may read.
 """
 
+from collections.abc import Callable
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -34,11 +35,11 @@ class Checks(Struct, frozen=True):
 
 
 class Checking:
-    """Judges drafts against the collections of a shelf."""
+    """Judges drafts against the collections of a shelf; `searches` gives somebody's search."""
 
-    def __init__(self, shelf: Shelf, retriever: Retriever, checkers: Checkers) -> None:
+    def __init__(self, shelf: Shelf, searches: Callable[[Principal], Retriever], checkers: Checkers) -> None:
         self._shelf = shelf
-        self._retriever = retriever
+        self._searches = searches
         self._checkers = checkers
 
     async def check(self, collection: str, draft: Draft, principal: Principal) -> Checks:
@@ -46,9 +47,10 @@ class Checking:
         marked = Marked()
         found: list[SentenceCheck] = []
         notes: list[str] = []
+        retriever = self._searches(principal)
         options = SearchOptions(rerank=2 * _PASSAGES if self._checkers.heads is not None else 0)
         for claim in [*marked.feed(draft.text), *marked.end()]:
-            near = await self._retriever.look(collection, claim.text, _PASSAGES, principal=principal, options=options)
+            near = await retriever.look(collection, claim.text, _PASSAGES, principal=principal, options=options)
             notes += near.notes
             verifier = Verifier(
                 self._shelf,
