@@ -135,3 +135,13 @@ def test_a_client_that_leaves_leaves_nothing_reserved(gateway: Gateway) -> None:
     assert spent(gateway, "dan") == sum(
         one.get("input_tokens", 0) + one.get("output_tokens", 0) for one in row["attempts"]
     )
+
+
+def test_an_answer_with_side_calls_is_cached_and_asks_nobody_again(gateway: Gateway) -> None:
+    body = {"model": "rag:hr", "messages": ASKED, "loam": {"metadata": True, "cache": {"ttl": 60.0}}}
+    first, second = (gateway.send("POST", "/v1/chat/completions", body) for _ in range(2))
+    assert first["choices"] == second["choices"]
+    newest, before = rows(gateway)[:2]
+    assert (before["cache"], newest["cache"]) == ("miss", "hit")
+    assert len(before["attempts"]) > 1
+    assert (len(newest["attempts"]), newest["cost_micro"]) == (0, 0)
