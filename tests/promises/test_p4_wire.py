@@ -177,12 +177,23 @@ def test_a_quote_is_the_stored_text_in_every_script(gateway: Gateway, name: str,
     assert stands(gateway, "scripts", heard, {entry["id"]: stored}) > 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a number without a unit in one line stands for one with any unit (checks/numbers)"
-)
-def test_a_bare_number_lends_itself_to_no_unit() -> None:
-    evidence = (
+KNOWN = [
+    pytest.param(
+        LENT,
         "Overtime and comp time: Yes - Can only be approved for any hours that are in excess of what is normally "
-        "scheduled for that work day (i.e., over the 8, 9, 10, 12 you were scheduled)."
-    )
-    assert weigh(LENT, [Line(evidence)], {}).band != "supported"
+        "scheduled for that work day (i.e., over the 8, 9, 10, 12 you were scheduled).",
+        id="a number without a unit stands for one with any unit",
+    ),
+    pytest.param(
+        "There are some things that you might have been used to doing outside of government that you can do now.",
+        "In addition to those steps, there are a couple important things to keep in mind when hosting speakers from "
+        "outside government.",
+        id="a sentence of few telling words is covered by one that only shares them",
+    ),
+]
+
+
+@pytest.mark.xfail(strict=True, reason="gaps of grounding/checks: 2 of 1,184 spoilt sentences, asked at the wire")
+@pytest.mark.parametrize(("said", "evidence"), KNOWN)
+def test_what_still_gets_through(said: str, evidence: str) -> None:
+    assert weigh(said, [Line(evidence)], {}).band != "supported"
