@@ -76,8 +76,7 @@ def ask(client: openai.OpenAI, question: str, console: Console, *, model: str = 
     return answer if bool(loam_says["citations"]) == (answer != DECLINED) else ""
 
 
-def main() -> int:
-    console = Console(width=110)
+def main(console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="loam-demo-") as data:
         started = time.perf_counter()
         providers = {"fabulist": {"kind": "scripted", "script": [{"text": FABULIST}]}}
@@ -105,4 +104,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(Console(width=110)))

@@ -4,21 +4,18 @@ Invariant: the order of the stages is written down once, in `ROAD`; a test holds
 """
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from msgspec import Struct, structs
 
 from loam import __version__
 from loam.config import Settings, load
-from loam.core.calls import Call, Principal, Target, Usage
+from loam.core.calls import Call
 from loam.core.clock import Clock, SystemClock, new_id
 from loam.core.errors import SettingsError
-from loam.core.money import dollars
 from loam.core.operations import Operation
 from loam.core.ports import Model
 from loam.gateway import allowances, calls, conversations, feedback, keyring
@@ -45,19 +42,21 @@ from loam.gateway.listing import PATH as MODELS
 from loam.gateway.listing import ModelList
 from loam.gateway.metrics import Metrics
 from loam.gateway.native import native_app
-from loam.gateway.operations import ModelEntry, call_operations, key_operations, state_operations
+from loam.gateway.operations import call_operations, key_operations, state_operations, unwritable
 from loam.gateway.retention import Retention
 from loam.gateway.retry import Retry
 from loam.gateway.route import Route, RouteTable
-from loam.grounding.encoder.settings import open_encoder
-from loam.grounding.ground import PREFIX, Ground, collection_of
+from loam.grounding.encoder.settings import Opened, open_encoder
+from loam.grounding.ground import Ground, collection_of
 from loam.grounding.library import check_address, open_library
 from loam.grounding.mirrors import Mirrors
 from loam.grounding.operations import operations as grounding_operations
+from loam.grounding.reach import Reach
 from loam.grounding.reader import Reader
-from loam.grounding.retrieve import Retrieval
+from loam.grounding.searching import Searching
 from loam.grounding.store import Library
 from loam.grounding.verify import Checkers
+from loam.offer import Offer
 from loam.planners.prices import PriceBook
 from loam.providers import anthropic, compatible, groq, openai, scripted, together
 from loam.providers.provider import ProviderKind, ProviderSettings
@@ -117,9 +116,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     table: RouteTable
     prices: PriceBook
     index: Library
-    retrieval: Retrieval
-    checkers: Checkers
-    mirrors: Mirrors
+    opened: Opened
     keyring: Keyring
     allowances: Allowances
     log: CallLog
@@ -193,10 +190,14 @@ def prices_of(settings: Settings) -> PriceBook:
 def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
     """All stages around the providers, the outermost first in `ROAD`."""
     settings, clock = parts.settings, parts.clock
+    reach, searching, opened = Reach(parts.index), searching_of(parts), parts.opened
 
     async def revision(call: Call) -> str:
         collection = collection_of(call)
-        return await parts.index.revision(collection, principal=call.principal) if collection else ""
+        if not collection:
+            return ""
+        await reach.check(collection, call.principal)
+        return await parts.index.revision(collection, principal=call.principal)
 
     store = MemoryStore(settings.cache.max_bytes)
     fallback = settings.fallback
@@ -204,10 +205,14 @@ def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
     wider = parts.table.chains("fallback.context_fallbacks", fallback.context_fallbacks)
     stages: dict[str, Callable[[Model], Model]] = {
         "keys": keys,
-        "ledger": lambda inner: Ledger(inner, parts.log, clock, settings.ledger, observe=parts.metrics.record),
+        "ledger": lambda inner: ledger_of(parts, inner),
         "cache": lambda inner: Cache(inner, store, clock, settings.cache, revision=revision),
         "grounding": lambda inner: Ground(
-            inner, parts.retrieval, settings.grounding, shelf=parts.index, checkers=parts.checkers
+            inner,
+            searching.within,
+            settings.grounding,
+            shelf=parts.index,
+            checkers=Checkers(opened.heads, opened.tokens),
         ),
         "route": lambda inner: Route(inner, parts.table, clock),
         "fallback": lambda inner: Fallback(
@@ -218,13 +223,42 @@ def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
             window=lambda target: parts.prices.window(target.provider, target.model),
             wider=wider,
         ),
+    }
+    model = paid_of(parts)
+    for name in reversed(ROAD[: ROAD.index("budget")]):
+        model = stages[name](model)
+    return model
+
+
+def paid_of(parts: Parts) -> Model:
+    """The end of the road, from the budget on, for calls that know their target."""
+    settings, clock = parts.settings, parts.clock
+    stages: dict[str, Callable[[Model], Model]] = {
         "budget": lambda inner: Budget(inner, parts.allowances, parts.prices, clock, settings.budget),
         "retry": lambda inner: Retry(inner, clock, random.random, settings.retry),
     }
     model: Model = Dispatch(parts.models)
-    for name in reversed(ROAD[:-1]):
+    for name in reversed(ROAD[ROAD.index("budget") : -1]):
         model = stages[name](model)
     return model
+
+
+def ledger_of(parts: Parts, inner: Model) -> Model:
+    return Ledger(inner, parts.log, parts.clock, parts.settings.ledger, observe=parts.metrics.record)
+
+
+def searching_of(parts: Parts) -> Searching:
+    """Search and ingestion, whose vectors a provider may make: no road but its end, for a chain would mix encoders."""
+    paid = paid_of(parts)
+    return Searching(
+        store=parts.index,
+        reach=Reach(parts.index),
+        opened=parts.opened,
+        settings=parts.settings.grounding.search,
+        paid=paid,
+        recorded=ledger_of(parts, paid),
+        new_id=lambda: new_id("call", parts.clock.now()),
+    )
 
 
 @asynccontextmanager
@@ -248,10 +282,6 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         opened = open_encoder(grounding.encoder, folder, models)
         stack.callback(opened.close)
         models[READER] = Reader(opened.heads)
-        mirrors = Mirrors(
-            index, new_id=lambda: new_id("run", clock.now()), encoder=opened.encoder, settings=grounding.ingest
-        )
-        stack.push_async_callback(mirrors.close)
         parts = Parts(
             settings=settings,
             clock=clock,
@@ -259,9 +289,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
             table=table,
             prices=prices,
             index=index,
-            retrieval=Retrieval(index, opened.encoder, opened.heads, grounding.search),
-            checkers=Checkers(opened.heads, opened.tokens),
-            mirrors=mirrors,
+            opened=opened,
             keyring=await Keyring.open(database, clock),
             allowances=await Allowances.open(database, clock),
             log=CallLog(database, bodies),
@@ -272,33 +300,32 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
             notes=(opened.notice,) if opened.notice else (),
         )
         stack.push_async_callback(parts.keyring.close)
+        mirrors = mirrors_of(parts)
+        stack.push_async_callback(mirrors.close)
         await parts.log.mark_lost()
         sweeping = asyncio.ensure_future(Retention(database, clock, settings.retention).run())
         stack.push_async_callback(_stop, sweeping)
-        admin_key = await _first_key(parts.keyring, folder)
-        operations = operations_of(parts)
+        admin_key = await keyring.first_key(parts.keyring, folder)
+        operations = operations_of(parts, mirrors)
         yield House(app_of(parts, operations), operations, admin_key, parts.notes)
 
 
-def operations_of(parts: Parts) -> tuple[Operation, ...]:
+def operations_of(parts: Parts, mirrors: Mirrors) -> tuple[Operation, ...]:
     """Everything that the native API can do."""
-
-    async def listed() -> list[ModelEntry]:
-        return await _entries(parts)
-
-    async def problem() -> str:
-        try:
-            await asyncio.wait_for(parts.database.write(lambda connection: connection.execute("SELECT 1")), 5)
-        except Exception as error:  # noqa: BLE001 - whatever keeps the database from writing is what readiness is about
-            return f"the database cannot be written: {error or type(error).__name__}"
-        return ""
+    checkers = Checkers(parts.opened.heads, parts.opened.tokens)
 
     return (
-        *state_operations(metrics=parts.metrics, models=listed, check=problem, version=__version__, notes=parts.notes),
+        *state_operations(
+            metrics=parts.metrics,
+            models=offer_of(parts).entries,
+            check=lambda: unwritable(parts.database),
+            version=__version__,
+            notes=parts.notes,
+        ),
         *key_operations(parts.keyring),
         *budget_operations(parts.allowances),
         *call_operations(parts.history, parts.feedback, parts.clock),
-        *grounding_operations(parts.index, parts.retrieval, parts.mirrors, parts.checkers),
+        *grounding_operations(parts.index, searching_of(parts).of, mirrors, checkers),
     )
 
 
@@ -337,50 +364,31 @@ def app_of(parts: Parts, operations: tuple[Operation, ...]) -> Gateway:
     # some clients put a prefix of their provider's before /v1
     posts = {("POST", prefix + path): app for prefix in ("", "/openai", "/anthropic") for path, app in paths.items()}
 
-    async def names() -> list[str]:
-        return [*parts.table.names(), *(PREFIX + one.name for one in await parts.index.collections())]
-
-    listing = ModelList(names, may=_may, door=door, since=clock.now())
+    listing = ModelList(offer_of(parts).names, door=door, since=clock.now())
     gets = {("GET", prefix + MODELS): listing for prefix in ("", "/openai", "/anthropic")}
     admin = native_app(operations, door=door, clock=clock, max_body=settings.http.max_body, version=__version__)
     return Gateway({**posts, **gets}, admin)
 
 
-async def _entries(parts: Parts) -> list[ModelEntry]:
-    entries: list[ModelEntry] = []
-    for name in parts.table.names():
-        chain = parts.table.resolve(name).chain
-        kind = "route" if name in parts.settings.routes else "model"
-        entries.append(ModelEntry(name, kind, [str(target) for target in chain], *_per_million(parts, chain[0])))
-    found = await parts.index.collections()
-    answers = parts.table.resolve(parts.settings.grounding.model).chain
-    chain, price = [str(target) for target in answers], _per_million(parts, answers[0])
-    return entries + [ModelEntry(PREFIX + one.name, "collection", chain, *price) for one in found]
+def mirrors_of(parts: Parts) -> Mirrors:
+    return Mirrors(
+        parts.index,
+        new_id=lambda: new_id("run", parts.clock.now()),
+        encoder=searching_of(parts).ingestion(),
+        settings=parts.settings.grounding.ingest,
+    )
 
 
-def _per_million(parts: Parts, target: Target) -> tuple[str | None, str | None]:
-    """What a million tokens in and out cost at a target, in dollars; small prompts where the size matters."""
-    price = parts.prices.find(target.provider, target.model)
-    if price is None:
-        return None, None
-    now = parts.clock.now()
-    read, said = price.cost(Usage(input=10_000), now=now), price.cost(Usage(output=10_000), now=now)
-    return dollars(100 * read), dollars(100 * said)
-
-
-def _may(principal: Principal, model: str) -> bool:
-    return not principal.models or any(fnmatchcase(model, pattern) for pattern in principal.models)
-
-
-async def _first_key(keyring: Keyring, folder: Path) -> str:
-    """Makes the administrator's key on the first start, and keeps it where only the owner of the folder reads it."""
-    secret = await keyring.ensure_admin()
-    if secret is None:
-        return ""
-    descriptor = os.open(folder / "admin-key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret + "\n")
-    return secret
+def offer_of(parts: Parts) -> Offer:
+    settings = parts.settings
+    return Offer(
+        table=parts.table,
+        routes=frozenset(settings.routes),
+        prices=parts.prices,
+        reach=Reach(parts.index),
+        answers=settings.grounding.model,
+        clock=parts.clock,
+    )
 
 
 async def _stop(task: "asyncio.Task[None]") -> None:

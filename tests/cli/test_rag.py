@@ -18,7 +18,8 @@ from loam.serving import running
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Generator[dict[str, str], None, None]:
     data = tmp_path_factory.mktemp("rag")
     writes = {"text": '{"question": "When is the office open?", "quote": "The office opens at nine."}'}
-    providers = {"writer": {"kind": "scripted", "script": [writes]}}
+    judges = [{"text": "SUPPORTED"}, {"text": "UNSAID"}, {"text": "Hm."}]
+    providers = {"writer": {"kind": "scripted", "script": [writes]}, "judge": {"kind": "scripted", "script": judges}}
     with running(parse({"data": str(data), "server": {"port": 0}, "providers": providers})) as gateway:
         environment = {"LOAM_URL": gateway.url}
         page = data / "pages"
@@ -57,6 +58,13 @@ def test_a_collection_is_examined(environment: dict[str, str], tmp_path: Path, m
     assert scores["right"] > 0.3
     assert scores["refused"] > 0.9
     assert scores["citations"]["recall"] == 1
+    assert scores["within"]["right"]["low"] < scores["right"] < scores["within"]["right"]["high"]
+    assert ways["lexical"]["within"]["ndcg"]["low"] <= ways["lexical"]["ndcg"]
+
+    words = ("rag", "eval", "--in", "leave", "--number", "4", "--json", "--judge", "judge/x")
+    judged = invoke(environment, *words)
+    assert json.loads(judged.stdout)["answers"]["faithfulness"] < 1
+    assert "judge/x gave no verdict" in judged.stderr
 
     own = tmp_path / "own.jsonl"
     own.write_text('{"question":"When does it open?","kind":"when","path":"office.md","start":8,"end":33,"answer":""}')

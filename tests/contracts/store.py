@@ -302,3 +302,24 @@ class StoreContract:
             document = await store.document("world", entry.id)
             passages = await store.passages("world", entry.id)
             assert [passage.text for passage in passages] == [document.text[p.start : p.end] for p in passages]
+
+    async def test_what_is_listed_and_counted_is_what_may_be_read(self, store: Store) -> None:
+        secret = taken("secret.md", "Ann's salary. It is high.", access=("user:ann",))
+        await ingest(store, "guide", TRAVEL, secret)
+        await ingest(store, "hers", secret)
+        await ingest(store, "gone", TRAVEL)
+        await ingest(store, "gone", gone=["travel.md"])
+        for reader, seen in ((BEN, {"guide": 1}), (Principal(user="ann"), {"guide": 2, "hers": 1})):
+            scope = scope_of(reader)
+            listed = await store.collections(scope=scope)
+            assert {one.name: one.documents for one in listed} == seen
+            assert all(one.passages == one.embedded == one.documents for one in listed)
+            assert {
+                name for name in ("guide", "hers", "gone", "none") if await store.readable(name, scope=scope)
+            } == set(seen)
+            assert (await store.collection("guide", scope=scope)).characters == sum(
+                entry.characters for entry in await store.documents("guide", scope=scope)
+            )
+        assert [one.name for one in await store.collections()] == ["gone", "guide", "hers"]
+        with pytest.raises(ModelFailure, match="no collection 'hers'; there are: guide"):
+            await store.collection("hers", scope=scope_of(BEN))

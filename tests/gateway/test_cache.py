@@ -159,9 +159,11 @@ def test_only_whole_answers_are_worth_keeping(asked: Call, deltas: list[Delta], 
 def test_what_a_fallback_said_is_not_repeated() -> None:
     asked = call()
     asked.trace.route = ["a/m", "b/m"]
-    asked.trace.attempts = [Attempt(1, "a", "m", 0.0), Attempt(2, "b", "m", 1.0)]
+    asked.trace.attempts, asked.trace.model = [Attempt(1, "a", "m", 0.0), Attempt(2, "b", "m", 1.0)], "b/m"
     assert not worth_keeping(asked, [FINISHED])
-    asked.trace.attempts = [Attempt(1, "a", "m", 0.0)]
+    asked.trace.attempts, asked.trace.model = [Attempt(1, "a", "m", 0.0)], "a/m"
+    assert worth_keeping(asked, [FINISHED])
+    asked.trace.attempts = [Attempt(1, "a", "m", 0.0), Attempt(2, "far", "vectors", 1.0)]  # asked on the side
     assert worth_keeping(asked, [FINISHED])
 
 

@@ -48,7 +48,7 @@ def said(text: str) -> list[Delta]:
 
 
 def ground(inner: Plays | Reader, index: Index, settings: GroundSettings = BARE) -> Ground:
-    return Ground(inner, index, settings, shelf=index)
+    return Ground(inner, lambda asides: index, settings, shelf=index)
 
 
 async def test_a_call_without_a_collection_passes_untouched(handbook: Index) -> None:
@@ -151,7 +151,7 @@ async def test_a_model_that_fails_before_its_first_word_leaves_the_answer_to_the
         def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
             return (Reader() if call.model == "loam/reader" else self.failing).answer(call)
 
-    answer = await collect(Ground(Chain(), handbook, BARE, shelf=handbook).answer(ANY))
+    answer = await collect(Ground(Chain(), lambda asides: handbook, BARE, shelf=handbook).answer(ANY))
     assert "one year" in answer.text
     assert any("fell back" in warning for warning in ANY.trace.warnings)
 
@@ -199,7 +199,7 @@ async def test_asides_are_in_the_account_of_the_call(handbook: Index) -> None:
                 yield delta
 
     asked = msgspec.structs.replace(ANY, trace=type(ANY.trace)())
-    answer = await collect(Ground(Costs(), handbook, GroundSettings(), shelf=handbook).answer(asked))
+    answer = await collect(Ground(Costs(), lambda asides: handbook, GroundSettings(), shelf=handbook).answer(asked))
     assert answer.usage == Usage(input=14, output=6)
     assert asked.trace.cost == 10
     assert [attempt.number for attempt in asked.trace.attempts] == [1, 2]

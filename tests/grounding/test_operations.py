@@ -28,7 +28,7 @@ DOCUMENTS = "/loam/v1/collections/{name}/documents"
 
 def table(index: Index) -> dict[tuple[str, str], Operation]:
     mirrors = Mirrors(index, new_id=lambda: "run-1", settings=IngestSettings(max_document_bytes=100))
-    return {(one.method, one.path): one for one in operations(index, index, mirrors, Checkers())}
+    return {(one.method, one.path): one for one in operations(index, lambda principal: index, mirrors, Checkers())}
 
 
 def asked(body: object = None, query: object = None, **path: str) -> Asked:

@@ -102,7 +102,7 @@ async def grounded(
     question: str = QUESTION,
 ) -> Answer:
     """What a client gets of the model's answer."""
-    stage = Ground(model, Finds(passages), settings, shelf=shelf)
+    stage = Ground(model, lambda asides: Finds(passages), settings, shelf=shelf)
     controls = Controls(collection="handbook", grounding=mode)  # type: ignore[arg-type]
     call = Call(id="call_1", model="any", messages=(say("user", question),), controls=controls)
     return await collect(stage.answer(call))

@@ -292,3 +292,37 @@ def test_a_count() -> None:
     with pytest.raises(ModelFailure) as error:
         decode_counted(b"{}", "claude")
     assert error.value.failure.kind == "malformed"
+
+
+@pytest.mark.parametrize("at_the_start", [True, False])
+def test_citations_that_come_before_the_text_of_their_block_follow_it(at_the_start: bool) -> None:
+    first, second = ({"type": "char_location", "document_index": number} for number in (0, 1))
+    opened = begin(1, type="text", text="", **({"citations": [first]} if at_the_start else {}))
+    early = [] if at_the_start else [piece(1, "citations_delta", citation=first)]
+    found = deltas(
+        START,
+        begin(0, type="text", text="Before."),
+        close(0),
+        opened,
+        *early,
+        piece(1, "text_delta", text="Cited"),
+        piece(1, "citations_delta", citation=second),
+        piece(1, "text_delta", text=" text."),
+        close(1),
+        begin(2, type="text", text="", citations=[first]),
+        close(2),
+        end(),
+        STOP,
+    )
+    assert collected(found).choices[0].extra == {
+        "splits": [7],
+        "citations": [{"index": 1, "citation": first}, {"index": 1, "citation": second}],
+    }
+    assert [delta.text or bool(delta.extra and "citations" in delta.extra) for delta in found[1:-1]] == [
+        "Before.",
+        False,
+        "Cited",
+        True,
+        True,
+        " text.",
+    ]

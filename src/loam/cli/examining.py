@@ -15,6 +15,7 @@ from loam.core.calls import Passage
 from loam.evaluation.answers import Answered, Place
 from loam.evaluation.citations import Claim
 from loam.evaluation.questions import ASKED_OF_A_MODEL, Question, asking, chosen, made, ordered, written
+from loam.grounding.judge import LONGEST, meant, posed
 
 Way = Literal["hybrid", "lexical", "dense", "reranked"]
 Ranked = tuple[Sequence[str], set[str]]
@@ -22,6 +23,33 @@ Ranked = tuple[Sequence[str], set[str]]
 
 _PAGE = 500
 _RIGHT = "right"
+
+
+class Judging:
+    """A model that judges, over the API, whether texts support a sentence; `mute` counts replies without a verdict."""
+
+    def __init__(self, reached: Gateway, model: str) -> None:
+        self._reached = reached
+        self._model = model
+        self._known: dict[tuple[str, ...], bool] = {}
+        self.mute = 0
+
+    def __call__(self, sentence: str, texts: Sequence[str]) -> bool:
+        """Whether the judge finds it supported; it is asked once, and one that says nothing supports nothing."""
+        asked = (sentence, *texts)
+        if asked not in self._known:
+            self._known[asked] = self._asked(sentence, texts) == "supported"
+        return self._known[asked]
+
+    def _asked(self, sentence: str, texts: Sequence[str]) -> str:
+        messages = [
+            {"role": role, "content": text}
+            for role, text in zip(("system", "user"), posed(sentence, texts), strict=True)
+        ]
+        body = {"model": self._model, "messages": messages, "max_tokens": LONGEST, "temperature": 0}
+        found = meant(self._reached.send("POST", "/v1/chat/completions", body)["choices"][0]["message"]["content"])
+        self.mute += found == "weak"
+        return found
 
 
 class Examination(Struct, frozen=True):

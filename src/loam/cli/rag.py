@@ -10,12 +10,13 @@ import click
 import msgspec
 from rich.progress import Progress
 
-from loam.cli.examining import Examination, Ranked, Way, each
+from loam.cli.examining import Examination, Judging, Ranked, Way, each
 from loam.cli.reach import Gateway, gateway
 from loam.cli.show import console, show
-from loam.evaluation.answers import Answered, AnswerScores, answer_scores, foreign_questions
+from loam.evaluation.answers import Answered, AnswerScores, answer_intervals, answer_scores, foreign_questions
+from loam.evaluation.intervals import Interval
 from loam.evaluation.questions import Question
-from loam.evaluation.ranking import summary
+from loam.evaluation.ranking import intervals, summary
 from loam.grounding.checks.coverage import Line
 from loam.grounding.checks.words_only import weigh
 
@@ -59,31 +60,44 @@ def questions(collection: str, number: int, seed: int, writer: str) -> None:
 @_seed
 @_writer
 @click.option("--model", default="", help="Who answers; without it, whom the settings name.")
+@click.option("--judge", default="", help="A model that judges faithfulness; without it the checks of words do.")
 @click.option("--k", default=10, show_default=True, type=click.IntRange(1, 30), help="How far down a result counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def eval(
-    collection: str, file: Path | None, number: int, seed: int, writer: str, model: str, k: int, *, as_json: bool
+    collection: str,
+    file: Path | None,
+    model: str,
+    judge: str,
+    k: int,
+    *,
+    as_json: bool,
+    **drawn: Any,
 ) -> None:
     """Search, ask and score: recall, nDCG and MRR of every way to search; answers, citations (ALCE), refusals.
 
-    Citations and faithfulness are judged by the checks of words that ship with Loam, whoever answers. Questions on
-    other matters come along, to see whether they are declined.
+    Citations and faithfulness are judged by the checks of words that ship with Loam, whoever answers; faithfulness by a
+    model, where --judge names one. Questions on other matters come along, to see whether they are declined. Each figure
+    stands with the interval in which it lies with 95 % confidence.
     """
     with gateway() as reached:
         examined = Examination(reached, collection, model)
-        asked = _read(file) if file else examined.questions(number, seed, writer)
+        asked = _read(file) if file else examined.questions(**drawn)
         if not asked:
             raise click.UsageError("there is no question: the patterns found none; give --questions or --write-with")
         known = [question for question in asked if question.path]
         asked += [] if any(not question.path for question in asked) else foreign_questions()
         searched = [_searched(examined, way, known, k) for way in get_args(Way)]
         answers: list[Answered] = _shown("asking", asked, examined.ask)
-    scores = answer_scores(answers, _supports)
+        judging = Judging(reached, judge) if judge else None
+        scores = answer_scores(answers, _supports, judging)
+        within = answer_intervals(answers, _supports, judging)
+    if judging is not None and judging.mute:
+        click.echo(f"{judge} gave no verdict {judging.mute} times; that counts as unsupported", err=True)
     if as_json:
-        result = {"questions": len(known), "search": searched, "answers": msgspec.to_builtins(scores)}
-        click.echo(json.dumps(result, indent=2))
+        told = {**msgspec.to_builtins(scores), "within": msgspec.to_builtins(within)}
+        click.echo(json.dumps({"questions": len(known), "search": searched, "answers": told}, indent=2))
     else:
-        _tell(searched, scores, k)
+        _tell(searched, scores, within, k)
 
 
 @command.command()
@@ -155,8 +169,11 @@ def _searched(examined: Examination, way: Way, known: Sequence[Question], k: int
     problems = [one for one in found if isinstance(one, str)]
     if problems:
         return {"way": way, "problem": problems[0]}
-    scores = summary([one for one in found if not isinstance(one, str)], k)
-    return {"way": way, "recall": scores.recall, "ndcg": scores.ndcg, "mrr": scores.reciprocal_rank}
+    lists = [one for one in found if not isinstance(one, str)]
+    scores, within = summary(lists, k), intervals(lists, k)
+    figures = {"recall": scores.recall, "ndcg": scores.ndcg, "mrr": scores.reciprocal_rank}
+    named = zip(figures, ("recall", "ndcg", "reciprocal_rank"), strict=True)
+    return {"way": way, **figures, "within": {short: msgspec.to_builtins(within[name]) for short, name in named}}
 
 
 def _shown(title: str, asked: Sequence[Question], work: Callable[[Question], Any]) -> list[Any]:
@@ -169,29 +186,37 @@ def _supports(sentence: str, texts: Sequence[str]) -> bool:
     return weigh(sentence, [Line(text) for text in texts], {}).band == "supported"
 
 
-def _tell(searched: list[dict[str, Any]], scores: AnswerScores, k: int) -> None:
+def _tell(searched: list[dict[str, Any]], scores: AnswerScores, within: dict[str, Interval], k: int) -> None:
     rows = [
         {
             "search": one["way"],
-            **{f"{name}@{k}": f"{one[name]:.3f}" for name in ("recall", "ndcg", "mrr") if name in one},
+            **{
+                f"{name}@{k}": _figure(one[name], Interval(**one["within"][name]))
+                for name in ("recall", "ndcg", "mrr")
+                if name in one
+            },
             "note": one.get("problem", ""),
         }
         for one in searched
     ]
     show(rows, ("search", f"recall@{k}", f"ndcg@{k}", f"mrr@{k}", "note"), as_json=False, empty="")
     facts = [
-        (f"answered rightly, of {scores.answerable}", scores.right),
-        ("answered from elsewhere", scores.wrong),
-        ("declined", scores.declined),
-        (f"declined of {scores.foreign} on other matters", scores.refused),
-        ("citation recall (ALCE)", scores.citations.recall),
-        ("citation precision (ALCE)", scores.citations.precision),
-        ("faithfulness", scores.faithfulness),
+        (f"answered rightly, of {scores.answerable}", scores.right, "right"),
+        ("answered from elsewhere", scores.wrong, "wrong"),
+        ("declined", scores.declined, "declined"),
+        (f"declined of {scores.foreign} on other matters", scores.refused, "refused"),
+        ("citation recall (ALCE)", scores.citations.recall, "citation_recall"),
+        ("citation precision (ALCE)", scores.citations.precision, "citation_precision"),
+        ("faithfulness", scores.faithfulness, "faithfulness"),
     ]
     click.echo()
     show(
-        [{"answers": name, "share": f"{share:.3f}"} for name, share in facts],
+        [{"answers": title, "share": _figure(share, within[name])} for title, share, name in facts],
         ("answers", "share"),
         as_json=False,
         empty="",
     )
+
+
+def _figure(share: float, within: Interval) -> str:
+    return f"{share:.3f} ({within.low:.2f}–{within.high:.2f})"

@@ -5,6 +5,7 @@ Invariant: a `Call` never changes; a stage that wants another one makes it with 
 The one mutable thing on the road is the call's `Trace` (see `loam.core.trace`).
 """
 
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from msgspec import Raw, Struct, field, structs
@@ -15,6 +16,9 @@ from loam.core.trace import Trace
 
 Task = Literal["chat", "complete", "embed", "count"]
 """chat: messages to a message. complete: `inputs` are prompts. embed: `inputs` are texts. count: only count tokens."""
+
+RAG = "rag:"
+"""A model whose name begins so is a collection: it answers from the documents of the one that the rest names."""
 
 Finish = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "context_window"]
 
@@ -92,7 +96,10 @@ class Controls(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
 
 
 class Principal(Struct, frozen=True):
-    """Who asks. An empty `models` allows every model; limits of `None` do not limit."""
+    """Who asks. An empty `models` allows every model; limits of `None` do not limit.
+
+    A collection is one of the models, `rag:NAME`, however a call names it.
+    """
 
     key_id: str = ""
     user: str = ""
@@ -103,6 +110,11 @@ class Principal(Struct, frozen=True):
     tokens_per_minute: int | None = None
     max_parallel: int | None = None
     redaction: Literal["none", "redacted", "full"] = "none"
+
+    def may_ask(self, model: str) -> bool:
+        """Whether a model is one of those that this key may ask, by its name or a pattern."""
+        allowed = self.models
+        return not allowed or model in allowed or any(fnmatchcase(model, pattern) for pattern in allowed)
 
 
 class Target(Struct, frozen=True):

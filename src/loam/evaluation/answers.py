@@ -11,7 +11,16 @@ from importlib.resources import files
 
 from msgspec import Struct
 
-from loam.evaluation.citations import CitationScores, Claim, Supports, citation_scores, faithfulness
+from loam.evaluation.citations import (
+    CitationScores,
+    Claim,
+    Supports,
+    citation_scores,
+    faithful,
+    faithfulness,
+    of_answer,
+)
+from loam.evaluation.intervals import Interval, bootstrap, wilson
 from loam.evaluation.questions import Question
 
 
@@ -37,6 +46,10 @@ class Answered(Struct, frozen=True):
     read: tuple[str, ...] = ()
 
     @property
+    def sentences(self) -> list[str]:
+        return [claim.sentence for claim in self.claims]
+
+    @property
     def right(self) -> bool:
         return not self.declined and any(place.meets(self.question) for place in self.cited)
 
@@ -57,8 +70,8 @@ class AnswerScores(Struct, frozen=True):
     faithfulness: float
 
 
-def answer_scores(answers: Iterable[Answered], supports: Supports) -> AnswerScores:
-    """Scores answers; zeros where there are none of a kind."""
+def answer_scores(answers: Iterable[Answered], supports: Supports, judge: Supports | None = None) -> AnswerScores:
+    """Scores answers; zeros where there are none of a kind. `judge` decides on faithfulness, `supports` without one."""
     every = list(answers)
     known = [one for one in every if one.question.path]
     foreign = [one for one in every if not one.question.path]
@@ -72,8 +85,30 @@ def answer_scores(answers: Iterable[Answered], supports: Supports) -> AnswerScor
         len(foreign),
         _share(sum(one.declined for one in foreign), len(foreign)),
         citation_scores([one.claims for one in given], supports),
-        faithfulness([([claim.sentence for claim in one.claims], one.read) for one in given], supports),
+        faithfulness([(one.sentences, one.read) for one in given], judge or supports),
     )
+
+
+def answer_intervals(
+    answers: Iterable[Answered], supports: Supports, judge: Supports | None = None
+) -> dict[str, Interval]:
+    """Where the figures of `answer_scores` lie, by name: shares after Wilson, the others by drawing answers anew."""
+    every = list(answers)
+    known = [one for one in every if one.question.path]
+    foreign = [one for one in every if not one.question.path]
+    given = [one for one in every if not one.declined]
+    right, declined = sum(one.right for one in known), sum(one.declined for one in known)
+    cited = [of_answer(one.claims, supports) for one in given if one.claims]
+    held = [faithful(one.sentences, one.read, judge or supports) for one in given]
+    return {
+        "right": wilson(right, len(known)),
+        "wrong": wilson(len(known) - right - declined, len(known)),
+        "declined": wilson(declined, len(known)),
+        "refused": wilson(sum(one.declined for one in foreign), len(foreign)),
+        "citation_recall": bootstrap([recall for recall, _ in cited]),
+        "citation_precision": bootstrap([precision for _, precision in cited]),
+        "faithfulness": bootstrap(held, [len(one.claims) for one in given]),
+    }
 
 
 def foreign_questions() -> list[Question]:

@@ -31,7 +31,7 @@ class CitationScores(Struct, frozen=True):
 
 def citation_scores(answers: Iterable[Sequence[Claim]], supports: Supports) -> CitationScores:
     """Scores answers that say something; ones without a sentence are left out."""
-    scored = [_one(claims, supports) for claims in answers if claims]
+    scored = [of_answer(claims, supports) for claims in answers if claims]
     if not scored:
         return CitationScores(0, 0.0, 0.0)
     recalls, precisions = zip(*scored, strict=True)
@@ -40,13 +40,18 @@ def citation_scores(answers: Iterable[Sequence[Claim]], supports: Supports) -> C
 
 def faithfulness(answers: Iterable[tuple[Sequence[str], Sequence[str]]], supports: Supports) -> float:
     """The share of sentences, over pairs of (sentences, texts the answer was made from), that one text supports."""
-    judged = [
-        any(supports(sentence, [text]) for text in texts) for sentences, texts in answers for sentence in sentences
-    ]
-    return fmean(judged) if judged else 0.0
+    pairs = list(answers)
+    whole = sum(len(sentences) for sentences, _ in pairs)
+    return sum(faithful(*pair, supports) for pair in pairs) / whole if whole else 0.0
 
 
-def _one(claims: Sequence[Claim], supports: Supports) -> tuple[float, float]:
+def faithful(sentences: Sequence[str], texts: Sequence[str], supports: Supports) -> int:
+    """How many sentences of one answer a text supports."""
+    return sum(any(supports(sentence, [text]) for text in texts) for sentence in sentences)
+
+
+def of_answer(claims: Sequence[Claim], supports: Supports) -> tuple[float, float]:
+    """Recall and precision of one answer that says something."""
     carried = [bool(claim.cited) and supports(claim.sentence, claim.cited) for claim in claims]
     cited = sum(len(claim.cited) for claim in claims)
     useful = sum(_useful(claim, supports) for claim, holds in zip(claims, carried, strict=True) if holds)

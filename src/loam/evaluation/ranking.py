@@ -14,6 +14,8 @@ from statistics import fmean
 
 from msgspec import Struct
 
+from loam.evaluation.intervals import Interval, bootstrap
+
 
 class RankingScores(Struct, frozen=True):
     """Means over `questions` lists, each cut at `k`."""
@@ -50,6 +52,13 @@ def summary(lists: Iterable[tuple[Sequence[Hashable], Collection[Hashable]]], k:
         fmean(score(ranked, right, k) for ranked, right in pairs) for score in (recall, ndcg, reciprocal_rank)
     )
     return RankingScores(len(pairs), k, recalls, gains, ranks)
+
+
+def intervals(lists: Iterable[tuple[Sequence[Hashable], Collection[Hashable]]], k: int) -> dict[str, Interval]:
+    """Where the means of `summary` lie, by their names, from the same pairs."""
+    pairs = list(lists)
+    scores = {"recall": recall, "ndcg": ndcg, "reciprocal_rank": reciprocal_rank}
+    return {name: bootstrap([score(ranked, right, k) for ranked, right in pairs]) for name, score in scores.items()}
 
 
 def _hits(ranked: Sequence[Hashable], right: Collection[Hashable], k: int) -> list[bool]:

@@ -173,10 +173,8 @@ def _tenant(call: Call, scope: Scope) -> tuple[str, ...]:
 def worth_keeping(call: Call, deltas: Iterable[Delta]) -> bool:
     """Whether an answer is whole, and the first choice's: what a fallback said is not repeated for a ttl."""
     trace = call.trace
-    if trace.route and trace.attempts:
-        last = trace.attempts[-1]
-        if f"{last.provider}/{last.model}" != trace.route[0]:
-            return False
+    if trace.route and trace.attempts and trace.model != trace.route[0]:  # the last attempt may be an aside's
+        return False
     if call.task == "embed":
         return any(delta.embedding is not None for delta in deltas)
     good = ("stop", "tool_calls", "length") if call.sampling.max_tokens is not None else ("stop", "tool_calls")

@@ -12,11 +12,13 @@ keyring.identify(made.secret, clock.now()).user  # "ada"
 """
 
 import asyncio
+import os
 import secrets
 import sqlite3
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -263,3 +265,14 @@ def _turned_away(secret: str, entry: _Entry | None) -> ModelFailure:
     return refuse(
         "authentication", f"the key is not known: {hint}; make one with: loam keys create", code="invalid_api_key"
     )
+
+
+async def first_key(keyring: Keyring, folder: Path) -> str:
+    """Makes the administrator's key on the first start, and keeps it where only the owner of the folder reads it."""
+    secret = await keyring.ensure_admin()
+    if secret is None:
+        return ""
+    descriptor = os.open(folder / "admin-key", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secret + "\n")
+    return secret

@@ -7,13 +7,12 @@ ends, however it ends.
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from fnmatch import fnmatchcase
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from loam.core.answers import refused
-from loam.core.calls import Call, Delta, Principal, Usage
+from loam.core.calls import RAG, Call, Delta, Principal, Usage
 from loam.core.clock import Clock
 from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import Model
@@ -95,20 +94,18 @@ class Keys:
 
 
 def _denial(call: Call) -> ModelFailure | None:
-    allowed = call.principal.models
-    for model in (call.model, *call.controls.fallbacks):
-        if not _matches(model, allowed):
+    principal, collection = call.principal, call.controls.collection
+    # a collection is asked by either name, and neither opens what the other keeps shut
+    collections = (RAG + collection,) if collection else ()
+    for model in (call.model, *call.controls.fallbacks, *collections):
+        if not principal.may_ask(model):
             return refuse(
                 "permission",
-                f"the key {call.principal.key_id} may not use the model {model!r}; it may use {', '.join(allowed)}",
+                f"the key {principal.key_id} may not use the model {model!r}; it may use {', '.join(principal.models)}",
                 param="model",
                 code="model_not_allowed",
             )
     return None
-
-
-def _matches(model: str, patterns: tuple[str, ...]) -> bool:
-    return model in patterns or any(fnmatchcase(model, pattern) for pattern in patterns)
 
 
 def _used(call: Call, usage: Usage | None) -> int:

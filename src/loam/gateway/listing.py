@@ -20,25 +20,16 @@ PATH = "/v1/models"
 
 
 class ModelList:
-    """An ASGI app. `names` gives every model now, `may` whether a principal may ask one."""
+    """An ASGI app. `names` gives every model that a principal may ask now."""
 
-    def __init__(
-        self,
-        names: Callable[[], Awaitable[Sequence[str]]],
-        *,
-        may: Callable[[Principal, str], bool],
-        door: Door,
-        since: float,
-    ) -> None:
+    def __init__(self, names: Callable[[Principal], Awaitable[Sequence[str]]], *, door: Door, since: float) -> None:
         self._names = names
-        self._may = may
         self._door = door
         self._since = since
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            principal = self._door.admit(scope, read_head(scope["headers"]))
-            names = [name for name in await self._names() if self._may(principal, name)]
+            names = await self._names(self._door.admit(scope, read_head(scope["headers"])))
             wanted = unquote(scope["path"].partition(PATH)[2].strip("/"))
             answer = self._one(wanted, names) if wanted else self._all(names)
         except ModelFailure as error:
@@ -46,11 +37,11 @@ class ModelList:
         else:
             await send_whole(send, 200, msgspec.json.encode(answer), [JSON])
 
-    def _all(self, names: list[str]) -> dict[str, Any]:
+    def _all(self, names: Sequence[str]) -> dict[str, Any]:
         ends = {"first_id": names[0], "last_id": names[-1]} if names else {"first_id": None, "last_id": None}
         return {"object": "list", "data": [self._entry(name) for name in names], "has_more": False, **ends}
 
-    def _one(self, wanted: str, names: list[str]) -> dict[str, Any]:
+    def _one(self, wanted: str, names: Sequence[str]) -> dict[str, Any]:
         if wanted not in names:
             raise refuse("not_found", f"no model is listed as {wanted!r}", param="model", code="model_not_found")
         return self._entry(wanted)

@@ -4,17 +4,20 @@ Knows the desks it is given; what HTTP is, `loam.gateway.native` knows. Invarian
 its own calls only.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, structs
 
+from loam.core.calls import Principal
 from loam.core.clock import Clock
 from loam.core.operations import Asked, Operation, Plain
 from loam.gateway.feedback import Feedback, FeedbackRow, Opinion
 from loam.gateway.history import CallFilter, CallHistory, CallPage, CallRecord, CallRow, CallStats
 from loam.gateway.keyring import Key, KeyChange, Keyring, MadeKey, NewKey
 from loam.gateway.metrics import Metrics
+from loam.storage.database import Database
 
 _CALLS = "/loam/v1/calls"
 _KEYS = "/loam/v1/keys"
@@ -145,12 +148,12 @@ def call_operations(history: CallHistory, feedback: Feedback, clock: Clock) -> t
 def state_operations(
     *,
     metrics: Metrics,
-    models: Callable[[], Awaitable[list[ModelEntry]]],
+    models: Callable[[Principal], Awaitable[list[ModelEntry]]],
     check: Callable[[], Awaitable[str]],
     version: str,
     notes: tuple[str, ...] = (),
 ) -> tuple[Operation, ...]:
-    """Health, readiness, metrics and what can be asked. `check` gives what is wrong, empty for nothing."""
+    """Health, readiness, metrics and what a key may ask. `check` gives what is wrong, empty for nothing."""
 
     async def health(asked: Asked) -> Health:
         return Health("ok", version, notes=notes)
@@ -163,7 +166,7 @@ def state_operations(
         return Plain(metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
 
     async def listed(asked: Asked) -> Models:
-        return Models(await models())
+        return Models(await models(asked.principal))
 
     return (
         *(
@@ -179,7 +182,16 @@ def state_operations(
             for path in ("/metrics", "/loam/v1/metrics")
         ),
         Operation(
-            method="GET", path="/loam/v1/models", summary="What can be asked, with prices", run=listed, answer=Models,
-            access="key",
+            method="GET", path="/loam/v1/models", summary="What this key can ask, with prices", run=listed,
+            answer=Models, access="key",
         ),
     )  # fmt: skip
+
+
+async def unwritable(database: Database) -> str:
+    """What keeps a database from being written, empty for nothing."""
+    try:
+        await asyncio.wait_for(database.write(lambda connection: connection.execute("SELECT 1")), 5)
+    except Exception as error:  # noqa: BLE001 - whatever keeps the database from writing is what readiness is about
+        return f"the database cannot be written: {error or type(error).__name__}"
+    return ""

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from loam.core.calls import Passage, Principal
 from loam.grounding.canonical import page_of
@@ -70,25 +70,67 @@ def revision(connection: sqlite3.Connection, name: str, principal: Principal | N
     found = known(connection, name)
     if principal is None or not restricted(connection, found.id):
         return found.revision
-    readers = scope_of(principal).readers
-    return f"{found.revision}:{digest('all' if readers is None else ' '.join(sorted(readers)))}"
+    return _revision(found.revision, scope_of(principal))
 
 
-def collections(connection: sqlite3.Connection, name: str = "") -> tuple[Collection, ...]:
-    """All by name, or the one."""
+def _revision(revision: str, scope: Scope) -> str:
+    """What a revision is called to those who may not all read the same."""
+    return f"{revision}:{digest('all' if scope.readers is None else ' '.join(sorted(scope.readers)))}"
+
+
+def collections(connection: sqlite3.Connection, scope: Scope, name: str = "") -> tuple[Collection, ...]:
+    """By name, or the one, as far as the scope sees them: one of which it sees no document is not given."""
     rows = connection.execute(
-        """SELECT name, collections.revision, count(number), passages, coalesce(sum(characters), 0), encoder, embedded
+        """SELECT collections.id, name, collections.revision, count(number), passages, coalesce(sum(characters), 0),
+                  encoder, embedded
              FROM collections LEFT JOIN documents ON documents.collection = collections.id
             WHERE ? IN ('', name) GROUP BY collections.id ORDER BY name""",
         (name,),
+    ).fetchall()
+    found = (_seen(connection, row[0], Collection(*row[1:]), scope) for row in rows)
+    return tuple(one for one in found if one is not None)
+
+
+def _seen(connection: sqlite3.Connection, number: int, whole: Collection, scope: Scope) -> Collection | None:
+    if scope.readers is None:
+        return whole
+    within = condition(connection, number, scope)
+    if not within:
+        return whole if whole.documents else None
+    documents, characters, passages = connection.execute(
+        f"""SELECT count(*), coalesce(sum(characters), 0),
+                   coalesce(sum((SELECT count(*) FROM passages WHERE document = number)), 0)
+              FROM documents WHERE collection = ? {within.sql}""",  # noqa: S608 - conditions hold no values
+        (number, *within.parameters),
+    ).fetchone()
+    embedded = passages if whole.embedded == whole.passages else min(passages, whole.embedded)
+    revision = _revision(whole.revision, scope)
+    seen = structs.replace(
+        whole, documents=documents, characters=characters, passages=passages, embedded=embedded, revision=revision
     )
-    return tuple(Collection(*row) for row in rows)
+    return seen if documents else None
 
 
-def collection(connection: sqlite3.Connection, name: str) -> Collection:
+def readable(connection: sqlite3.Connection, name: str, scope: Scope) -> bool:
+    """Whether the scope sees any document of a collection."""
+    row = connection.execute("SELECT id FROM collections WHERE name = ?", (name,)).fetchone()
+    if row is None:
+        return False
+    within = condition(connection, row[0], scope)
+    found = connection.execute(
+        f"SELECT EXISTS (SELECT 1 FROM documents WHERE collection = ? {within.sql})",  # noqa: S608 - conditions hold no values
+        (row[0], *within.parameters),
+    ).fetchone()
+    return bool(found[0])
+
+
+def collection(connection: sqlite3.Connection, name: str, scope: Scope) -> Collection:
     """Raises ModelFailure (not_found)."""
     known(connection, name)
-    return collections(connection, name)[0]
+    found = collections(connection, scope, name)
+    if not found:
+        raise missing(name, [one.name for one in collections(connection, scope)][:20])
+    return found[0]
 
 
 def documents(

@@ -50,7 +50,7 @@ def apply(connection: sqlite3.Connection, name: str, change: Change) -> Collecti
         _embed(connection, collection, change.encoder)
     if made or change.gone or change.taken or change.encoder:
         _revise(connection, collection)
-    return collection_of(connection, name)
+    return collection_of(connection, name, ALL)
 
 
 def delete(connection: sqlite3.Connection, name: str, document: str | None) -> None:

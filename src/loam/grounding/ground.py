@@ -5,14 +5,14 @@ Invariants: a call that names a collection is never answered without its passage
 grounding off, no sentence of the answer leaves unchecked (P4).
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from fnmatch import fnmatchcase
 from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-from loam.core.calls import Call, Delta
+from loam.core.calls import RAG, Call, Delta
 from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import Model, Retriever, SearchOptions
 from loam.grounding.answering import Answering
@@ -29,8 +29,6 @@ from loam.grounding.release import Mode
 from loam.grounding.search_settings import SearchSettings
 from loam.grounding.sheet import Sheet
 from loam.grounding.verify import Checkers, Shelf, Verifier
-
-PREFIX = "rag:"
 
 
 class GroundSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,33 +81,34 @@ class GroundSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class Ground:
     """Sits inside the cache, which knows the collection's revision, and before the route.
 
-    `shelf` is where the documents are stored, for every quote to be read again before it leaves.
+    `searches` gives the search of a call; what that asks of models, it asks as an aside. `shelf` is where the documents
+    are stored, for every quote to be read again before it leaves.
     """
 
     def __init__(
         self,
         inner: Model,
-        retriever: Retriever,
+        searches: Callable[[Asides], Retriever],
         settings: GroundSettings,
         *,
         shelf: Shelf,
         checkers: Checkers = Checkers(),  # noqa: B008 - frozen
     ) -> None:
         self._inner = inner
-        self._retriever = retriever
+        self._searches = searches
         self._settings = settings
         self._shelf = shelf
         self._checkers = checkers
 
     def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
-        if not call.controls.collection and not call.model.startswith(PREFIX):
+        if not call.controls.collection and not call.model.startswith(RAG):
             return self._inner.answer(call)
         return self._run(call)
 
     async def _run(self, call: Call) -> AsyncGenerator[Delta, None]:
         settings = self._settings
         collection = collection_of(call)
-        model = settings.model if call.model.startswith(PREFIX) else call.model
+        model = settings.model if call.model.startswith(RAG) else call.model
         mode = call.controls.grounding or settings.mode
         _refuse_what_cannot_be_grounded(call, mode)
         asides = Asides(self._inner, call)
@@ -120,7 +119,13 @@ class Ground:
             if call.task == "chat" and call.output is None:
                 judge = Judge(asides, settings.judge) if settings.judge else None
                 verifier = Verifier(
-                    self._shelf, collection, sheet, question=found.question, checkers=self._checkers, judge=judge
+                    self._shelf,
+                    collection,
+                    sheet,
+                    question=found.question,
+                    checkers=self._checkers,
+                    judge=judge,
+                    tell=call.trace.warn,
                 )
                 repairs = model if settings.repair and model != NAME and mode != "off" else ""
                 stream = Answering(found, sheet, verifier, asides, mode=mode, repairs=repairs).ground(stream)
@@ -136,8 +141,9 @@ class Ground:
         question = await alone(call, settings.rewriting, asides, writer)
         asked = await questions(question, settings.expansion, asides, writer, most=settings.questions)
         options = SearchOptions(rerank=settings.rerank if self._checkers.heads is not None else 0)
+        retriever = self._searches(asides)
         found = [
-            await self._retriever.look(collection, one, settings.passages, principal=call.principal, options=options)
+            await retriever.look(collection, one, settings.passages, principal=call.principal, options=options)
             for one in asked
         ]
         for note in (note for one in found for note in one.notes):
@@ -203,9 +209,9 @@ def _refuse_what_cannot_be_grounded(call: Call, mode: Mode) -> None:
 def collection_of(call: Call) -> str:
     """The collection a call names, empty for none. Raises ModelFailure where model and controls disagree."""
     named = call.controls.collection
-    if not call.model.startswith(PREFIX):
+    if not call.model.startswith(RAG):
         return named
-    collection = call.model[len(PREFIX) :]
+    collection = call.model[len(RAG) :]
     if named and named != collection:
         raise refuse(
             "bad_request",

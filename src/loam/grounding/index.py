@@ -94,13 +94,17 @@ class Index:
         """The collection's revision. Raises ModelFailure (not_found)."""
         return await self._database.read(snapshot(lambda c: catalogue.revision(c, collection, principal)))
 
-    async def collections(self) -> tuple[Collection, ...]:
-        """All collections by name."""
-        return await self._database.read(catalogue.collections)
+    async def collections(self, *, scope: Scope = ALL) -> tuple[Collection, ...]:
+        """By name, those that the scope sees a document of, counted as far as it sees them; all, where it sees all."""
+        return await self._database.read(snapshot(lambda c: catalogue.collections(c, scope)))
 
-    async def collection(self, name: str) -> Collection:
+    async def collection(self, name: str, *, scope: Scope = ALL) -> Collection:
         """One collection. Raises ModelFailure (not_found)."""
-        return await self._database.read(snapshot(lambda c: catalogue.collection(c, name)))
+        return await self._database.read(snapshot(lambda c: catalogue.collection(c, name, scope)))
+
+    async def readable(self, collection: str, *, scope: Scope) -> bool:
+        """Whether the scope sees a document of the collection; it sees none of one that is not there."""
+        return await self._database.read(snapshot(lambda c: catalogue.readable(c, collection, scope)))
 
     async def documents(
         self, collection: str, *, after: str = "", limit: int = 1000, scope: Scope = ALL

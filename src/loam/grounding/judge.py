@@ -19,6 +19,8 @@ SUPPORTED: the evidence alone says all that the statement says, with the same nu
 CONTRADICTED: the evidence says something that cannot be true together with the statement.
 UNSAID: anything else, also if only a part of the statement is in the evidence."""
 _VERDICTS: dict[str, Verdict] = {"supported": "supported", "contradicted": "contradicted", "unsaid": "unsupported"}
+LONGEST = 512
+"""Tokens that a judge's reply may have: some think aloud before they say the word."""
 _WORD = re.compile(r"\W*(supported|contradicted|unsaid)\b", re.IGNORECASE)
 
 
@@ -31,8 +33,17 @@ class Judge:
 
     async def verdict(self, sentence: str, quotes: Sequence[str]) -> Verdict:
         """What the judge finds; `weak` where it gives no verdict."""
-        evidence = "\n".join(f"- {shown(quote)}" for quote in quotes)
-        asked = f"<evidence>\n{evidence}\n</evidence>\n<statement>\n{shown(sentence)}\n</statement>"
-        said = await self._asides.ask(self._name, (say("system", _RULES), say("user", asked)), most=512)
-        found = _WORD.match(said or "")
-        return _VERDICTS[found[1].lower()] if found else "weak"
+        rules, asked = posed(sentence, quotes)
+        return meant(await self._asides.ask(self._name, (say("system", rules), say("user", asked)), most=LONGEST))
+
+
+def posed(sentence: str, quotes: Sequence[str]) -> tuple[str, str]:
+    """The rules that a judge is given, and what it is asked."""
+    evidence = "\n".join(f"- {shown(quote)}" for quote in quotes)
+    return _RULES, f"<evidence>\n{evidence}\n</evidence>\n<statement>\n{shown(sentence)}\n</statement>"
+
+
+def meant(said: str | None) -> Verdict:
+    """What a judge's reply means; `weak` where it is no verdict."""
+    found = _WORD.match(said or "")
+    return _VERDICTS[found[1].lower()] if found else "weak"

@@ -1,7 +1,7 @@
 """What the native API can do with collections, as a table of operations.
 
 Knows the index, the search and the ingestion; what HTTP is, the gateway knows. Any key may look and search, within what
-its user and team may read; an administrator's takes in and deletes.
+it reaches; an administrator's takes in and deletes.
 """
 
 from collections.abc import Awaitable, Callable
@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from loam.core.calls import Passage
+from loam.core.calls import Passage, Principal
 from loam.core.errors import DocumentError, refuse
 from loam.core.operations import Asked, Operation
 from loam.core.ports import Found, Retriever, SearchMode, SearchOptions
 from loam.grounding.checking import Checking, Checks, Draft
 from loam.grounding.ingest import IngestReport, Labels, Upload
 from loam.grounding.mirrors import Arrived, Contents, Manifest, Mirroring, Mirrors, Plan
+from loam.grounding.reach import Reach
 from loam.grounding.store import Collection, DocumentEntry, Library, StoredDocument, check_access, scope_of
 from loam.grounding.verify import Checkers
 
@@ -72,9 +73,11 @@ class Uploads(Struct, frozen=True, forbid_unknown_fields=True):
     documents: Annotated[tuple[UploadedDocument, ...], Meta(min_length=1, max_length=1000)]
 
 
-def operations(index: Library, retriever: Retriever, mirrors: Mirrors, checkers: Checkers) -> tuple[Operation, ...]:
-    """The operations on the collections of `index`."""
-    desk = _Desk(index, retriever, mirrors, Checking(index, retriever, checkers))
+def operations(
+    index: Library, searches: Callable[[Principal], Retriever], mirrors: Mirrors, checkers: Checkers
+) -> tuple[Operation, ...]:
+    """The operations on the collections of `index`; `searches` gives the search of whoever asks."""
+    desk = _Desk(index, searches, mirrors, Checking(index, searches, checkers))
     one, docs, mirror = f"{_BASE}/{{name}}", f"{_BASE}/{{name}}/documents", f"{_BASE}/{{name}}/mirror"
     return (
         _look(_BASE, "List collections", desk.collections, Collections),
@@ -115,27 +118,30 @@ def _send(path: str, summary: str, run: Callable[[Asked], Awaitable[Any]], body:
 
 
 class _Desk:
-    def __init__(self, index: Library, retriever: Retriever, mirrors: Mirrors, checking: Checking) -> None:
+    def __init__(
+        self, index: Library, searches: Callable[[Principal], Retriever], mirrors: Mirrors, checking: Checking
+    ) -> None:
         self._index = index
-        self._retriever = retriever
+        self._reach = Reach(index)
+        self._searches = searches
         self._mirrors = mirrors
         self._checking = checking
 
     async def collections(self, asked: Asked) -> Collections:
-        return Collections(await self._index.collections())
+        return Collections(await self._reach.listed(asked.principal))
 
     async def collection(self, asked: Asked) -> Collection:
-        return await self._index.collection(asked.path["name"])
+        name = await self._reached(asked)
+        return await self._index.collection(name, scope=scope_of(asked.principal))
 
     async def revision(self, asked: Asked) -> Revision:
-        return Revision(await self._index.revision(asked.path["name"], principal=asked.principal))
+        return Revision(await self._index.revision(await self._reached(asked), principal=asked.principal))
 
     async def search(self, asked: Asked) -> Found:
         wish: Search = asked.query
         options = SearchOptions(wish.mode, _pairs(wish.where), wish.diversity, wish.neighbours, wish.rerank)
-        return await self._retriever.look(
-            asked.path["name"], wish.q, wish.limit, principal=asked.principal, options=options
-        )
+        search = self._searches(asked.principal)
+        return await search.look(asked.path["name"], wish.q, wish.limit, principal=asked.principal, options=options)
 
     async def check(self, asked: Asked) -> Checks:
         return await self._checking.check(asked.path["name"], asked.body, asked.principal)
@@ -143,15 +149,22 @@ class _Desk:
     async def documents(self, asked: Asked) -> Documents:
         page: Page = asked.query
         scope = scope_of(asked.principal)
-        found = await self._index.documents(asked.path["name"], after=page.after, limit=page.limit, scope=scope)
+        name = await self._reached(asked)
+        found = await self._index.documents(name, after=page.after, limit=page.limit, scope=scope)
         return Documents(found)
 
     async def document(self, asked: Asked) -> StoredDocument:
-        return await self._index.document(asked.path["name"], asked.path["id"], scope=scope_of(asked.principal))
+        name = await self._reached(asked)
+        return await self._index.document(name, asked.path["id"], scope=scope_of(asked.principal))
 
     async def passages(self, asked: Asked) -> Passages:
         scope = scope_of(asked.principal)
-        return Passages(await self._index.passages(asked.path["name"], asked.path["id"], scope=scope))
+        return Passages(await self._index.passages(await self._reached(asked), asked.path["id"], scope=scope))
+
+    async def _reached(self, asked: Asked) -> str:
+        """The name of the collection, if whoever asks reaches it. Raises ModelFailure (not_found)."""
+        await self._reach.check(asked.path["name"], asked.principal)
+        return asked.path["name"]
 
     async def upload(self, asked: Asked) -> IngestReport:
         uploads: Uploads = asked.body

@@ -1,7 +1,8 @@
 """The reader: a Model that answers from the passages of its call, by quoting, or says that they do not say.
 
 Knows no collection and no provider. Needs no key, no server; uses trained heads where there are some.
-Invariant: the answer is either one stretch of one document, quoted to the character and cited, or `DECLINED`.
+Invariants: the answer is either one stretch of one document, quoted to the character and cited, or `DECLINED`; where
+the heads fail, words are counted, and the trace says so.
 """
 
 import re
@@ -43,7 +44,7 @@ class Reader(Model):
         problem = _problem(call)
         if problem is not None:
             raise problem
-        found = await self._found(question_of(call), call.passages or ())
+        found = await self._found(call, call.passages or ())
         supported = found if found is not None and self._enough(found) else None
         whole = supported.quote if supported else DECLINED
         text = _within(whole, call.sampling.max_tokens)
@@ -56,10 +57,15 @@ class Reader(Model):
         )
         yield Delta(usage=Usage(input=counted_input(call), output=estimate(text), estimated=True))
 
-    async def _found(self, question: str, passages: Sequence[Passage]) -> Evidence | None:
+    async def _found(self, call: Call, passages: Sequence[Passage]) -> Evidence | None:
+        question = question_of(call)
         if self._heads is None or not passages:
             return best(question, passages)
-        readings = await self._heads.read(question, [passage.text for passage in passages])
+        try:
+            readings = await self._heads.read(question, [passage.text for passage in passages])
+        except ModelFailure:
+            call.trace.warn(f"{NAME} counted words alone: the trained heads failed, and the log says why")
+            return best(question, passages)
         return best(question, passages, readings)
 
     def _enough(self, found: Evidence) -> bool:

@@ -161,8 +161,11 @@ class Retrieval:
             parts.append((settings.phrases, met))
         if most and self._heads is not None:
             there = [id for id in first[:most] if id in fetched.passages]
-            readings = await self._heads.read(question, [told(fetched.passages[id]) for id in there])
-            parts.append((settings.heads, {id: one.answerable for id, one in zip(there, readings, strict=True)}))
+            try:
+                readings = await self._heads.read(question, [told(fetched.passages[id]) for id in there])
+                parts.append((settings.heads, {id: one.answerable for id, one in zip(there, readings, strict=True)}))
+            except ModelFailure:
+                ranked.notes.append("the trained heads failed, so they had no say in the order; the log says why")
         return settled(ranked.hits, parts)
 
 

@@ -20,6 +20,7 @@ _ADDRESSED = re.compile(
     r"\b(?:ignore|disregard|forget|override|bypass)\b.{0,40}\b(?:above|previous|prior|earlier|preceding|all|any|these|your)"
     r"\b.{0,30}\b(?:instructions?|rules?|prompts?|messages?|guidelines?|directions?|text)\b"
     r"|\b(?:ignore|disregard|forget) (?:everything|all|what(?:ever)?) (?:above|before|you)\b|\bignore the above\b"
+    r"|\b(?:ignore|disregard|forget)\b.{0,30}\b(?:sentences|documents|passages|sources|context)\b.{0,15}\b(?:above|below)\b"
     r"|\b(?:system|developer) (?:prompt|message)\b|\byou are (?:now|no longer)\b|\bnew instructions?\s*:"
     r"|\b(?:as an?|dear) (?:ai|llm|language model|assistant)\b"
     r"|\b(?:assistant|model|ai)\s*[:,]\s*(?:you )?(?:must|should|please)\b"

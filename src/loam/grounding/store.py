@@ -31,7 +31,8 @@ _READER = re.compile(r"(?:user|team):\S.{0,199}")
 class Collection(Struct, frozen=True):
     """What a collection holds; `revision` changes when any of its documents does.
 
-    `encoder` made its vectors (empty for none); `embedded` of its passages have one.
+    `encoder` made its vectors (empty for none); `embedded` of its passages have one. To whoever may not read
+    all of it, it is what they may read.
     """
 
     name: str
@@ -156,8 +157,16 @@ class Text(Struct, frozen=True):
 class Store(Protocol):
     """Where collections are kept. Raises ModelFailure (not_found) for a collection that is not there."""
 
-    async def collections(self) -> tuple[Collection, ...]: ...
-    async def collection(self, name: str) -> Collection: ...
+    async def collections(self, *, scope: Scope = ALL) -> tuple[Collection, ...]:
+        """By name, those that the scope sees a document of, counted as far as it sees them; all, where it sees all."""
+        ...
+
+    async def collection(self, name: str, *, scope: Scope = ALL) -> Collection: ...
+
+    async def readable(self, collection: str, *, scope: Scope) -> bool:
+        """Whether the scope sees a document of the collection; it sees none of one that is not there."""
+        ...
+
     async def revision(self, collection: str, *, principal: Principal | None = None) -> str: ...
 
     async def documents(

@@ -1,11 +1,12 @@
 """The ladder of checks that every sentence of a grounded answer climbs: pointer, words, trained head, judge.
 
 Knows the sheet that the model was given; reads every quote again from where it is stored. Knows no stream.
-Invariant (P4): a sentence is `supported` only with citations whose quotes stand in the stored document, at their
-offsets, in the revision that was searched, and only if no check of words has shut a gate on it.
+Invariants (P4): a sentence is `supported` only with citations whose quotes stand in the stored document, at their
+offsets, in the revision that was searched, and only if no check of words has shut a gate on it; where the heads or the
+encoder fail, words alone decide on the rest of the answer, and that is told.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct, structs
@@ -23,7 +24,7 @@ from loam.grounding.judge import Judge
 from loam.grounding.sheet import Entry, Sheet
 
 if TYPE_CHECKING:
-    from loam.grounding.encoder.port import Heads, TokenEncoder
+    from loam.grounding.encoder.port import Heads, States, Support, TokenEncoder
 
 RULES = "words-1"
 """The version of the checks by words; part of every verdict."""
@@ -74,10 +75,18 @@ class _Judgement(Struct, frozen=True):
 
 
 class Verifier:
-    """Judges the sentences of one answer, each against the sheet of its call."""
+    """Judges the sentences of one answer, each against the sheet of its call; `tell` hears what it does without."""
 
     def __init__(
-        self, shelf: Shelf, collection: str, sheet: Sheet, *, question: str, checkers: Checkers, judge: Judge | None
+        self,
+        shelf: Shelf,
+        collection: str,
+        sheet: Sheet,
+        *,
+        question: str,
+        checkers: Checkers,
+        judge: Judge | None,
+        tell: Callable[[str], object] = str,
     ) -> None:
         self._shelf = shelf
         self._collection = collection
@@ -85,6 +94,7 @@ class Verifier:
         self._question = question
         self._checkers = checkers
         self._judge = judge
+        self._tell = tell
 
     async def check(self, claim: Claim) -> SentenceCheck:
         """The verdict on a sentence; `evidence` holds the citations that it was found with."""
@@ -180,16 +190,36 @@ class Verifier:
         """What the encoder and the trained head make of it; where a gate is shut, only the score listens to them."""
         quotes = [entry.quote for entry in judged.entries]
         signals = dict(judged.signals)
-        if self._checkers.encoder is not None and not gated:
-            sentence, *lines = await self._checkers.encoder.states([text, *quotes])
-            signals["alignment"] = round(alignment(sentence, lines), 3)
-        if self._checkers.heads is None:
+        if not gated and (states := await self._states([text, *quotes])) is not None:
+            signals["alignment"] = round(alignment(states[0], states[1:]), 3)
+        if (read := await self._supported(text, " ".join(quotes))) is None:
             return structs.replace(judged, signals=signals)
-        (read,) = await self._checkers.heads.verify([(text, " ".join(quotes))])
         signals |= {"head": round(read.supported, 3), "denied": round(read.contradicted, 3)}
         likely = round(support(signals), 3)
         verdict = judged.verdict if gated else _reconsidered(judged.verdict, likely, signals)
         return _Judgement(verdict, likely, 2 if verdict != judged.verdict else 1, signals, judged.entries)
+
+    async def _states(self, texts: Sequence[str]) -> "list[States] | None":
+        """The texts' pieces; None without an encoder, and where it fails, which leaves it out from here on."""
+        if self._checkers.encoder is None:
+            return None
+        try:
+            return await self._checkers.encoder.states(texts)
+        except ModelFailure:
+            self._checkers = structs.replace(self._checkers, encoder=None)
+            self._tell("sentences were not aligned with their sources: the encoder failed, and the log says why")
+            return None
+
+    async def _supported(self, text: str, evidence: str) -> "Support | None":
+        """What the trained head says; None without one, and where it fails, which leaves it out from here on."""
+        if self._checkers.heads is None:
+            return None
+        try:
+            return (await self._checkers.heads.verify([(text, evidence)]))[0]
+        except ModelFailure:
+            self._checkers = structs.replace(self._checkers, heads=None)
+            self._tell("sentences were checked by words alone: the trained heads failed, and the log says why")
+            return None
 
     async def _stands(self, citation: Citation) -> Citation | None:
         """The citation with its page, if the quote is where it says, in the revision that was searched; else None."""

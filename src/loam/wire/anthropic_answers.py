@@ -77,12 +77,16 @@ class _Count(Struct):
 
 
 class _Open(Struct):
-    """A block on its way: `place` in the content, `number` among the tool calls, `native` where no core word fits."""
+    """A block on its way: `place` in the content, `number` among the tool calls, `native` where no core word fits.
+
+    `early` holds citations that came before any text of the block; they follow its first text.
+    """
 
     place: int = -1
     number: int = -1
     native: dict[str, Any] | None = None
     pieces: list[str] = []
+    early: list[dict[str, Any]] = []
 
 
 _event = Decoder(_Event)
@@ -258,10 +262,13 @@ class MessagesDecoder:
             return [Words(text=text)]
         self._take_place(opened, core=True)
         self._after_text = True
-        return [_passed("splits", offset), Delta(text=text)] if follows_text else [Delta(text=text)]
+        early, opened.early = opened.early, []
+        splits = [_passed("splits", offset)] if follows_text else []
+        return [*splits, Delta(text=text), *self._citations(opened, early)]
 
     def _citations(self, opened: _Open, citations: list[dict[str, Any]]) -> list[Delta]:
         if opened.place < 0:
+            opened.early += citations
             return []
         return [_passed("citations", {"index": opened.place, "citation": citation}) for citation in citations]
 

@@ -43,11 +43,13 @@ async def test_a_folder_is_an_encoder_and_has_the_name_of_its_weights(tiny: Path
 
 
 async def test_a_providers_model_is_an_encoder(tmp_path: Path) -> None:
-    opened = open_encoder(EncoderSettings(name="fake/small"), tmp_path, {"fake": Scripted()})
-    assert opened.encoder is not None
-    assert (opened.encoder.id, opened.encoder.size) == ("fake/small", 0)
-    vectors = await opened.encoder.embed(["a", "b"])
-    assert opened.encoder.size == vectors.shape[1] > 0
+    opened = open_encoder(EncoderSettings(name="fake/small"), tmp_path, ("fake",))
+    assert opened.encoder is None
+    encoder = opened.through(Scripted())
+    assert encoder is not None
+    assert (encoder.id, encoder.size) == ("fake/small", 0)
+    vectors = await encoder.embed(["a", "b"])
+    assert encoder.size == vectors.shape[1] > 0
     opened.close()
 
 
@@ -81,7 +83,7 @@ def test_heads_are_used_where_whole_ones_of_this_encoder_ship(
     if names:
         arrays = {f"{name}.weight": made.np.zeros((2, 2), "float32") for name in names}
         made.write(heads / "shipped.safetensors", arrays, base=base or minilm.sha256)
-    opened = opening.open_encoder(EncoderSettings(), tmp_path, {}, heads)
+    opened = opening.open_encoder(EncoderSettings(), tmp_path, (), heads)
     assert told in opened.notice
     assert bool(opened.notice) == bool(told)
     if names and not told:

@@ -21,6 +21,7 @@ from loam.grounding.encoder.worker import Worker
 
 MOST, MOST_FIRST, LONGEST_SPAN = 384, 96, 40
 _WINDOW = 128
+_SCORES = {"span": 2, "rank": 1, "verify": 3}
 
 
 class Calibration(Struct, frozen=True):
@@ -117,6 +118,9 @@ def best_span(scores: NDArray[np.float32], longest: int = LONGEST_SPAN) -> Best 
 def _having(adapters: Sequence[Adapter], *heads: str) -> Adapter:
     for adapter in adapters:
         if all(f"{head}.weight" in adapter.arrays for head in heads):
+            for head in heads:
+                if len(adapter.arrays[f"{head}.weight"]) != _SCORES[head]:
+                    raise EncoderError(f"the head {head} in {adapter.name} does not give {_SCORES[head]} scores")
             return adapter
     raise EncoderError(f"no file of heads has {' and '.join(heads)}")
 

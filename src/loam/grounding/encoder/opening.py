@@ -3,7 +3,8 @@
 Needs no library itself. Invariant: what is missing or amiss is told when the gateway starts, not when somebody asks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,21 +23,22 @@ HEADS = Path(__file__).parents[1] / "heads"
 """Where the trained heads ship: one safetensors file or more. Without them words alone are counted."""
 
 
-def open_encoder(settings: EncoderSettings, data: Path, models: Mapping[str, Model], heads: Path = HEADS) -> Opened:
+def open_encoder(settings: EncoderSettings, data: Path, providers: Collection[str], heads: Path = HEADS) -> Opened:
     """As `loam.grounding.encoder.settings.open_encoder`, which says what it raises."""
     notices: list[str] = []
     backend = _backend(settings, notices)
     place = _Place(home(data), settings.bounded_threads, Worker())
-    chosen = _chosen(settings.name, models)
+    chosen = _chosen(settings.name, providers)
     minilm = _minilm(data, notices, needed=chosen is None)
     local = chosen if isinstance(chosen, Weights) else minilm
     tokens = place.encoder(local, backend) if local else None
-    encoder = place.remote(models[chosen.provider], chosen) if isinstance(chosen, Target) else tokens
+    remote = partial(place.remote, chosen) if isinstance(chosen, Target) else None
     judge = None
     if minilm is not None:
         # judgements are made one pair at a time: nothing is gained there by the back end for bulk
         judge = place.heads(minilm, "nb8" if backend == "int8" else backend, _heads(heads, minilm, notices))
-    return Opened(encoder, tokens, judge, "; ".join(notices), place.worker.close)
+    encoder = tokens if remote is None else None
+    return Opened(encoder, remote, tokens, judge, "; ".join(notices), place.worker.close)
 
 
 class _Place:
@@ -53,7 +55,7 @@ class _Place:
 
         return LateTokens(weights.id(backend), weights.shape.hidden, make, self.worker)
 
-    def remote(self, model: Model, target: Target) -> LateEncoder[Any]:
+    def remote(self, target: Target, model: Model) -> LateEncoder[Any]:
         return LateEncoder(str(target), 0, lambda: _module("remote").RemoteEncoder(model, target), self.worker)
 
     def heads(self, weights: Weights, backend: Backend, files: Sequence[Path]) -> LateHeads | None:
@@ -75,18 +77,18 @@ def _module(name: str) -> Any:
     return import_module(f"loam.grounding.encoder.{name}")
 
 
-def _chosen(name: str, models: Mapping[str, Model]) -> Weights | Target | None:
+def _chosen(name: str, providers: Collection[str]) -> Weights | Target | None:
     """A folder's weights, a provider's model, or None for what ships."""
     if name == "minilm":
         return None
     provider, _, model = name.partition("/")
-    if provider in models and model:
+    if provider in providers and model:
         return Target(provider, model)
     if Path(name).is_dir():
         return read_folder(Path(name))
     raise SettingsError(
         f"the encoder {name!r} is neither minilm, none, a folder that is there, nor a model of a configured provider "
-        f"({', '.join(models) or 'there is none'})"
+        f"({', '.join(providers) or 'there is none'})"
     )
 
 

@@ -4,7 +4,7 @@ Knows no numpy, so that Loam starts without it. Invariant: whoever is left witho
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,19 +53,25 @@ def _nothing() -> None:
 class Opened(Struct, frozen=True):
     """What there is to ground with. `notice` says what is missing, and what to do about it; empty when nothing is.
 
-    `encoder` makes the vectors of collections, `tokens` shows word pieces for alignment, `heads` judge pairs of texts;
-    each is made when it is first asked. `close` lets go of the thread that they run on.
+    `encoder` makes the vectors of collections here; `remote` has a provider make them, through the model that it is
+    given; at most one of them is there. `tokens` shows word pieces for alignment, `heads` judge pairs of texts. Each is
+    made when it is first asked. `close` lets go of the thread that they run on.
     """
 
     encoder: Encoder | None = None
+    remote: Callable[[Model], Encoder] | None = None
     tokens: TokenEncoder | None = None
     heads: Heads | None = None
     notice: str = ""
     close: Callable[[], None] = _nothing
 
+    def through(self, model: Model) -> Encoder | None:
+        """What makes the vectors of collections; where that is a provider, `model` is asked for them."""
+        return self.encoder if self.remote is None else self.remote(model)
 
-def open_encoder(settings: EncoderSettings, data: Path, models: Mapping[str, Model] | None = None) -> Opened:
-    """The encoder of the settings, opened when it is first asked; `models` are the providers by name.
+
+def open_encoder(settings: EncoderSettings, data: Path, providers: Collection[str] = ()) -> Opened:
+    """The encoder of the settings, opened when it is first asked; `providers` are the names of those there are.
 
     Raises SettingsError for a name that stands for nothing, EncoderError for a folder that is no encoder Loam can run.
     """
@@ -73,6 +79,6 @@ def open_encoder(settings: EncoderSettings, data: Path, models: Mapping[str, Mod
         return Opened(notice="search is by words only: the settings ask for no encoder")
     if find_spec("numpy") is None:
         return Opened(notice="search is by words only: numpy is not installed; install loam[grounding]")
-    opened = import_module("loam.grounding.encoder.opening").open_encoder(settings, data, models or {})
+    opened = import_module("loam.grounding.encoder.opening").open_encoder(settings, data, providers)
     assert isinstance(opened, Opened)
     return opened

@@ -8,7 +8,7 @@ chosen first and hidden later.
 from collections.abc import Sequence
 from typing import Any, LiteralString
 
-from msgspec import Struct
+from msgspec import Struct, structs
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -86,26 +86,72 @@ async def revision(connection: Connection, name: str, principal: Principal | Non
     found = await known(connection, name)
     if principal is None or not await restricted(connection, found.id):
         return found.revision
-    readers = scope_of(principal).readers
-    return f"{found.revision}:{digest('all' if readers is None else ' '.join(sorted(readers)))}"
+    return _revision(found.revision, scope_of(principal))
 
 
-async def collections(connection: Connection, name: str = "") -> tuple[Collection, ...]:
-    """All by name, or the one."""
+def _revision(revision: str, scope: Scope) -> str:
+    """What a revision is called to those who may not all read the same."""
+    return f"{revision}:{digest('all' if scope.readers is None else ' '.join(sorted(scope.readers)))}"
+
+
+async def collections(connection: Connection, scope: Scope, name: str = "") -> tuple[Collection, ...]:
+    """By name, or the one, as far as the scope sees them: one of which it sees no document is not given."""
     cursor = await connection.execute(
-        """SELECT name, collections.revision, count(number), passages, coalesce(sum(characters), 0)::bigint, encoder,
-                  embedded
+        """SELECT collections.id, name, collections.revision, count(number), passages,
+                  coalesce(sum(characters), 0)::bigint, encoder, embedded
              FROM collections LEFT JOIN documents ON documents.collection = collections.id
             WHERE %s IN ('', name) GROUP BY collections.id ORDER BY name""",
         (name,),
     )
-    return tuple(Collection(*row) for row in await cursor.fetchall())
+    found = [await _seen(connection, row[0], Collection(*row[1:]), scope) for row in await cursor.fetchall()]
+    return tuple(one for one in found if one is not None)
 
 
-async def collection(connection: Connection, name: str) -> Collection:
+async def _seen(connection: Connection, number: int, whole: Collection, scope: Scope) -> Collection | None:
+    if scope.readers is None:
+        return whole
+    within = await condition(connection, number, scope)
+    if not within.sql:
+        return whole if whole.documents else None
+    cursor = await connection.execute(
+        f"""SELECT count(*), coalesce(sum(characters), 0)::bigint FROM documents
+             WHERE collection = %s {within.sql}""",  # noqa: S608 - conditions hold no values
+        (number, *within.parameters),
+    )
+    documents, characters = (await cursor.fetchall())[0]
+    pieces = f"""SELECT count(*) FROM passages JOIN documents ON number = document
+                  WHERE documents.collection = %s {within.sql}"""  # noqa: S608 - conditions hold no values
+    cursor = await connection.execute(pieces, (number, *within.parameters))
+    passages = (await cursor.fetchall())[0][0]
+    embedded = passages if whole.embedded == whole.passages else min(passages, whole.embedded)
+    revision = _revision(whole.revision, scope)
+    seen = structs.replace(
+        whole, documents=documents, characters=characters, passages=passages, embedded=embedded, revision=revision
+    )
+    return seen if documents else None
+
+
+async def readable(connection: Connection, name: str, scope: Scope) -> bool:
+    """Whether the scope sees any document of a collection."""
+    cursor = await connection.execute("SELECT id FROM collections WHERE name = %s", (name,))
+    row = await cursor.fetchone()
+    if row is None:
+        return False
+    within = await condition(connection, row[0], scope)
+    cursor = await connection.execute(
+        f"SELECT EXISTS (SELECT 1 FROM documents WHERE collection = %s {within.sql})",  # noqa: S608 - conditions hold no values
+        (row[0], *within.parameters),
+    )
+    return (await cursor.fetchall())[0][0]
+
+
+async def collection(connection: Connection, name: str, scope: Scope) -> Collection:
     """Raises ModelFailure (not_found)."""
     await known(connection, name)
-    return (await collections(connection, name))[0]
+    found = await collections(connection, scope, name)
+    if not found:
+        raise missing(name, [one.name for one in await collections(connection, scope)][:20])
+    return found[0]
 
 
 async def documents(

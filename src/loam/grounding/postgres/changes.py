@@ -45,7 +45,7 @@ async def apply(connection: Connection, name: str, change: Change) -> Collection
         await _embed(connection, collection, change.encoder)
     if made or leaving or change.encoder:
         await _revise(connection, collection)
-    return await catalogue.collection(connection, name)
+    return await catalogue.collection(connection, name, ALL)
 
 
 async def delete(connection: Connection, name: str, document: str | None) -> None:

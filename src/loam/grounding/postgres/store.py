@@ -64,13 +64,17 @@ class PostgresStore:
     async def close(self) -> None:
         await self._connections.close()
 
-    async def collections(self) -> tuple[Collection, ...]:
+    async def collections(self, *, scope: Scope = ALL) -> tuple[Collection, ...]:
         async with self._connections.read() as connection:
-            return await catalogue.collections(connection)
+            return await catalogue.collections(connection, scope)
 
-    async def collection(self, name: str) -> Collection:
+    async def collection(self, name: str, *, scope: Scope = ALL) -> Collection:
         async with self._connections.read() as connection:
-            return await catalogue.collection(connection, name)
+            return await catalogue.collection(connection, name, scope)
+
+    async def readable(self, collection: str, *, scope: Scope) -> bool:
+        async with self._connections.read() as connection:
+            return await catalogue.readable(connection, collection, scope)
 
     async def revision(self, collection: str, *, principal: Principal | None = None) -> str:
         async with self._connections.read() as connection:

@@ -1,0 +1,50 @@
+"""What can be asked here, as each key sees it: routes, models and collections, with what they cost.
+
+Knows names, prices and who reaches which collection; beside `assemble.py`, because it looks into several rooms.
+Invariant: a key is shown what it may ask and nothing else; an administrator's is shown every collection.
+"""
+
+from msgspec import Struct
+
+from loam.core.calls import RAG, Principal, Target, Usage
+from loam.core.clock import Clock
+from loam.core.money import dollars
+from loam.gateway.operations import ModelEntry
+from loam.gateway.route import RouteTable
+from loam.grounding.reach import Reach
+from loam.planners.prices import PriceBook
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """`routes` are the names that the settings give to chains, `answers` is who answers from documents."""
+
+    table: RouteTable
+    routes: frozenset[str]
+    prices: PriceBook
+    reach: Reach
+    answers: str
+    clock: Clock
+
+    async def names(self, principal: Principal) -> list[str]:
+        """Every name that a principal may ask."""
+        collections = [RAG + one.name for one in await self.reach.listed(principal)]
+        return [name for name in (*self.table.names(), *collections) if principal.may_ask(name)]
+
+    async def entries(self, principal: Principal) -> list[ModelEntry]:
+        """The same, with what answers and what it costs."""
+        return [self._entry(name) for name in await self.names(principal)]
+
+    def _entry(self, name: str) -> ModelEntry:
+        collection = name.startswith(RAG) and name not in self.table.names()
+        chain = self.table.resolve(self.answers if collection else name).chain
+        kind = "collection" if collection else "route" if name in self.routes else "model"
+        return ModelEntry(name, kind, [str(target) for target in chain], *self._per_million(chain[0]))
+
+    def _per_million(self, target: Target) -> tuple[str | None, str | None]:
+        """What a million tokens in and out cost at a target, in dollars; small prompts where the size matters."""
+        price = self.prices.find(target.provider, target.model)
+        if price is None:
+            return None, None
+        now = self.clock.now()
+        read, said = price.cost(Usage(input=10_000), now=now), price.cost(Usage(output=10_000), now=now)
+        return dollars(100 * read), dollars(100 * said)
