@@ -32,8 +32,9 @@ from bench.ingest_data import BOOKS, fill, grown, shelf, write_books
 from bench.measure import busy_s, table
 from bench.peers import HOME, INGESTION
 from loam.core.ports import SearchOptions
+from loam.grounding.encoder.choice import open_encoder
 from loam.grounding.encoder.port import Encoder
-from loam.grounding.encoder.settings import Backend, EncoderSettings, open_encoder
+from loam.grounding.encoder.settings import Backend, EncoderSettings
 from loam.grounding.index import Index
 from loam.grounding.ingest import Progress, ingest_folder
 from loam.grounding.retrieve import Retrieval

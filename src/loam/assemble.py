@@ -46,7 +46,8 @@ from loam.gateway.operations import call_operations, key_operations, state_opera
 from loam.gateway.retention import Retention
 from loam.gateway.retry import Retry
 from loam.gateway.route import Route, RouteTable
-from loam.grounding.encoder.settings import Opened, open_encoder
+from loam.grounding.encoder.choice import open_encoder
+from loam.grounding.encoder.settings import Opened
 from loam.grounding.ground import Ground, collection_of
 from loam.grounding.library import check_address, open_library
 from loam.grounding.mirrors import Mirrors

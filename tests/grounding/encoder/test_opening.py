@@ -8,7 +8,8 @@ import pytest
 
 from loam.core.errors import SettingsError
 from loam.grounding.encoder import opening
-from loam.grounding.encoder.settings import EncoderSettings, open_encoder
+from loam.grounding.encoder.choice import open_encoder
+from loam.grounding.encoder.settings import EncoderSettings
 from loam.grounding.encoder.weights import Weights
 from loam.providers.scripted import Scripted
 from tests.grounding.encoder import made

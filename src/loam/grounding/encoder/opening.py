@@ -24,7 +24,7 @@ HEADS = Path(__file__).parents[1] / "heads"
 
 
 def open_encoder(settings: EncoderSettings, data: Path, providers: Collection[str], heads: Path = HEADS) -> Opened:
-    """As `loam.grounding.encoder.settings.open_encoder`, which says what it raises."""
+    """As `loam.grounding.encoder.choice.open_encoder`, which says what it raises."""
     notices: list[str] = []
     backend = _backend(settings, notices)
     place = _Place(home(data), settings.bounded_threads, Worker())

@@ -4,10 +4,7 @@ Knows no numpy, so that Loam starts without it. Invariant: whoever is left witho
 """
 
 import os
-from collections.abc import Callable, Collection
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -68,17 +65,3 @@ class Opened(Struct, frozen=True):
     def through(self, model: Model) -> Encoder | None:
         """What makes the vectors of collections; where that is a provider, `model` is asked for them."""
         return self.encoder if self.remote is None else self.remote(model)
-
-
-def open_encoder(settings: EncoderSettings, data: Path, providers: Collection[str] = ()) -> Opened:
-    """The encoder of the settings, opened when it is first asked; `providers` are the names of those there are.
-
-    Raises SettingsError for a name that stands for nothing, EncoderError for a folder that is no encoder Loam can run.
-    """
-    if settings.name == "none":
-        return Opened(notice="search is by words only: the settings ask for no encoder")
-    if find_spec("numpy") is None:
-        return Opened(notice="search is by words only: numpy is not installed; install loam[grounding]")
-    opened = import_module("loam.grounding.encoder.opening").open_encoder(settings, data, providers)
-    assert isinstance(opened, Opened)
-    return opened
