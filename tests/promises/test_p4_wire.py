@@ -25,10 +25,7 @@ from loam.serving import running
 DECLINED = "The documents do not say."
 FORMATS = ("chat", "responses", "messages")
 LENT = "Overtime and comp time: Yes - Can be approved for working more than 8 days in a day."
-"""Still gets through; the last test of this file, which is expected to fail, says why."""
-CASES = [
-    case for case in cases(per_kind=14) if not case.supported and case.kind != "foreign sentence" and case.said != LENT
-]
+CASES = [case for case in cases(per_kind=14) if not case.supported and case.kind != "foreign sentence"]
 TRUE = [case for case in cases(per_kind=60) if case.kind == "verbatim"]
 UNICODE = {
     "astral": "The 𝔘niversity 🎓 closes at noon. The 🐕 park 👩‍👩‍👧 opens at dawn.",
@@ -177,23 +174,29 @@ def test_a_quote_is_the_stored_text_in_every_script(gateway: Gateway, name: str,
     assert stands(gateway, "scripts", heard, {entry["id"]: stored}) > 0
 
 
-KNOWN = [
+FOUND = [
     pytest.param(
         LENT,
         "Overtime and comp time: Yes - Can only be approved for any hours that are in excess of what is normally "
         "scheduled for that work day (i.e., over the 8, 9, 10, 12 you were scheduled).",
-        id="a number without a unit stands for one with any unit",
+        id="a number without a unit stood for one with any unit",
     ),
     pytest.param(
         "There are some things that you might have been used to doing outside of government that you can do now.",
         "In addition to those steps, there are a couple important things to keep in mind when hosting speakers from "
         "outside government.",
-        id="a sentence of few telling words is covered by one that only shares them",
+        id="a sentence of few telling words was covered by one that only shares them",
+    ),
+    pytest.param(
+        "Providing this level of access can only share your public or private email address, but it can also grant the "
+        "ability to access TTS private repositories.",
+        "Providing this level of access can not only share your public or private email address, but it can also grant "
+        "the ability to access TTS private repositories.",
+        id="only stood for not only",
     ),
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="gaps of grounding/checks: 2 of 1,184 spoilt sentences, asked at the wire")
-@pytest.mark.parametrize(("said", "evidence"), KNOWN)
-def test_what_still_gets_through(said: str, evidence: str) -> None:
+@pytest.mark.parametrize(("said", "evidence"), FOUND)
+def test_what_once_got_through(said: str, evidence: str) -> None:
     assert weigh(said, [Line(evidence)], {}).band != "supported"

@@ -15,6 +15,8 @@ from loam.grounding.checks.tokens import alike, tokens
 _BESIDE = 0.6  # what a word counts that only the heading or the line before has
 _STRETCH = 3  # telling words that one line must at least give, so that nothing is pasted together
 _MOST_BESIDE = 0.4
+_WORDY, _TELLING = 10, 0.4  # a sentence of so many words of which at most this share tells something is thin
+_SAME_WORDS = 0.6  # share of a thin sentence's words that must stand in its evidence
 
 
 class Line(Struct, frozen=True):
@@ -100,6 +102,15 @@ def placed_items(text: str) -> list[Placed]:
     placed = [Placed(token.stem, token.start, token.end) for token in told]
     placed += [Placed(value, value.start, value.end) for value in counted]
     return sorted(placed, key=lambda one: one.start)
+
+
+def thin(sentence: str, around: str) -> bool:
+    """Whether a sentence tells little in many words, and its evidence has few of them: no sign that it says so."""
+    said = tokens(sentence)
+    if len(said) < _WORDY or sum(token.telling for token in said) > _TELLING * len(said):
+        return False
+    there = frozenset(token.stem for token in tokens(around))
+    return sum(alike(token.stem, there) > 0 for token in said) < _SAME_WORDS * len(said)
 
 
 def covered(sentence: str, lines: Sequence[Line], rarity: Mapping[str, float]) -> Covered:

@@ -21,6 +21,7 @@ _SOFT = re.compile(
     r"refrain\w*|un(?:able|available|necessary|allowed|authorized|permitted|paid)|in(?:valid|complete|correct))\b",
     re.IGNORECASE,
 )
+_ONLY = re.compile(r"\b(?:not )?only\b", re.IGNORECASE)
 _AUXILIARY = "be been being have has had to the a an any yet just also it you they he she we i your"
 _PASSED_OVER = frozenset(_AUXILIARY.split())
 _ANSWER = re.compile(r"\W*no\b\W*[,.;:–—]", re.IGNORECASE)
@@ -43,6 +44,8 @@ def conflict(claim: str, evidence: str) -> bool:
 
     `conflict("You must not file it.", "You must file it.")` is True.
     """
+    if {_only(claim), _only(evidence)} == {"only", "not only"}:
+        return True
     left = _unpaired(_denials(claim, _HARD), _denials(evidence, _HARD))
     spoken, there = (frozenset(token.stem for token in tokens(text)) for text in (claim, evidence))
     spare, excuse = _denials(evidence, _SOFT), _denials(claim, _SOFT)
@@ -55,6 +58,12 @@ def conflict(claim: str, evidence: str) -> bool:
         or any(_moved(one, other, spoken, there) for one, other in left.pairs)
         or any(_repeated(denial, spoken) and _unpaired([denial], excuse).said for denial in left.there)
     )
+
+
+def _only(text: str) -> str:
+    """`only` or `not only`, whichever alone a text says; empty where it says neither or both."""
+    said = {match.group().lower() for match in _ONLY.finditer(text)}
+    return said.pop() if len(said) == 1 else ""
 
 
 class _Paired(Struct, frozen=True):

@@ -54,6 +54,7 @@ _FOUND = re.compile(
 )
 _PLAIN = re.compile(r"[^\d.]|\.(?!\d)")
 _UNIT = re.compile(r"[\s-]*(%|[^\W\d_]+)")
+_LABEL = re.compile(r"([^\W\d_]+)\s*[:=|(]\s*$")
 _IMPLIED = re.compile(r"\b(?:an?|each|every|per)\s+(?:single\s+)?([a-z]+)\b", re.IGNORECASE)
 
 
@@ -67,10 +68,10 @@ class Value(Struct, frozen=True):
     code: str = ""
 
     def same(self, other: "Value") -> bool:
-        """Whether one can stand for the other: the same amount, and no two different units."""
+        """Whether `other` says this one: the same amount, and the same unit where this one has any."""
         if self.amount != other.amount or self.code != other.code:
             return False
-        return self.unit == other.unit or not self.unit or not other.unit
+        return self.unit in ("", other.unit)
 
 
 def values(text: str) -> list[Value]:
@@ -124,8 +125,7 @@ def _digits(text: str, match: re.Match[str], said: str) -> Iterator[Value]:
     symbol = said[0] if said[0] in "$€£" else ""
     scale = _SCALE[match["scale"].strip(" -\n").lower()] if match["scale"] else 1
     amount = Decimal(_PLAIN.sub("", said)) * scale
-    unit = _UNIT.match(text, match.end())
-    yield Value(amount, symbol or _unit(tail) or (_unit(unit[1]) if unit else ""), *match.span())
+    yield Value(amount, symbol or _unit(tail) or _beside(text, match), *match.span())
 
 
 def _worded(text: str, match: re.Match[str], said: str) -> Iterator[Value]:
@@ -137,11 +137,20 @@ def _worded(text: str, match: re.Match[str], said: str) -> Iterator[Value]:
                 total, part = total + part, Decimal(0)
         elif word in _COUNT:
             part += _COUNT[word]
-    unit = _UNIT.match(text, match.end())
-    name = _unit(unit[1]) if unit else ""
+    name = _beside(text, match)
     if said == "one" and not name:
         return  # "one of them" counts nothing
     yield Value(total + part, name, *match.span())
+
+
+def _beside(text: str, match: re.Match[str]) -> str:
+    """The unit behind a number, or else before it as tables and labels have it: "Weeks: 12", "days | 5"."""
+    behind = _UNIT.match(text, match.end())
+    name = _unit(behind[1]) if behind else ""
+    if name:
+        return name
+    label = _LABEL.search(text, 0, match.start())
+    return _unit(label[1]) if label else ""
 
 
 def _minutes(said: str) -> Decimal:

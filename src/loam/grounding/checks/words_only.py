@@ -10,7 +10,7 @@ from typing import Literal
 from msgspec import Struct
 
 from loam.grounding.checks.binding import shuffled, swapped
-from loam.grounding.checks.coverage import Line, covered, items, values_of
+from loam.grounding.checks.coverage import Line, covered, items, thin, values_of
 from loam.grounding.checks.names import foreign
 from loam.grounding.checks.negation import conflict
 from loam.grounding.checks.numbers import missing, values
@@ -47,7 +47,7 @@ def weigh(sentence: str, lines: Sequence[Line], rarity: Mapping[str, float]) -> 
     parts = [_gates(stretch.text, [lines[stretch.line]]) for stretch in found.stretches] or [_gates(sentence, lines)]
     around = "\n".join(f"{line.text}\n{line.beside}" for line in lines)
     texts = [line.text for line in lines]
-    whole = bool(found.stretches) and not widened(sentence, around)
+    whole = bool(found.stretches) and not widened(sentence, around) and not thin(sentence, around)
     signals = {name: min(part[name] for part in parts) for name in _GATES} | {
         "coverage": round(found.share, 3),
         "pairs": round(found.pairs, 3),
