@@ -34,6 +34,8 @@ _AT_ONCE = 5_000
 """Passages that may be new to a graph for it to be brought up to date within a search."""
 _PROPOSED = 8
 """Proposals for each passage wanted: int8 distances rank the true neighbours a little off."""
+_LEAST = 256
+"""Proposals for a search at least: where many passages are nearly alike, a graph misses some of the nearest."""
 _BATCH = 2_000
 """Passages that are added at a time; between two batches the graph can be searched."""
 _BUILDING = "the vectors' graph is being built; until then words alone are searched"
@@ -71,13 +73,15 @@ class Graphs:
         if held is None:
             return Hits(now.stamp, (), self._problems.get(now.id, _BUILDING))
         ids = held.rows.ids if within is None else np.intersect1d(held.rows.ids, every.ids[within])
-        wanted = _PROPOSED * limit
+        wanted = max(_PROPOSED * limit, _LEAST)
         while True:
+            asked = min(wanted, len(held.rows.ids))
             async with self._using[now.id]:
-                proposed = await asyncio.to_thread(_proposed, held.graph, vector, min(wanted, len(held.rows.ids)))
-            fit = np.intersect1d(proposed, ids)
+                proposed = await asyncio.to_thread(_proposed, held.graph, vector, asked)
+            unreached = len(proposed) < asked and len(ids) <= _AT_ONCE  # a graph can have parts that no way leads to
+            fit = ids if unreached else np.intersect1d(proposed, ids)
             hits = await self._compared(now, vector, every, fit, limit=limit, note=note)
-            if len(hits.hits) >= limit or wanted >= len(held.rows.ids):
+            if len(hits.hits) >= limit or asked == len(held.rows.ids):
                 return hits
             wanted *= 4
 
