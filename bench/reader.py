@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,18 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from loam.core.calls import Passage
+from loam.core.answers import collect
+from loam.core.calls import Call, Passage
+from loam.core.messages import say
+from loam.core.ports import SearchOptions
+from loam.grounding.encoder.choice import open_encoder
+from loam.grounding.encoder.settings import EncoderSettings
 from loam.grounding.evidence import Evidence, best
 from loam.grounding.index import MIGRATIONS, Index
 from loam.grounding.ingest import HANDBOOK, ingest_folder
-from loam.grounding.reader import LEAST_SUPPORT
+from loam.grounding.prompt import DECLINED
+from loam.grounding.reader import LEAST_SUPPORT, NAME, Reader
+from loam.grounding.retrieve import Retrieval
 from loam.storage.database import Database
 
 QUESTIONS = Path(__file__).with_name("reader_questions.jsonl")
@@ -105,6 +113,33 @@ async def questions(index: Index, console: Console) -> None:
     console.print(f"reading: {1000 * (time.perf_counter() - started) / len(found):.2f} ms a question")
 
 
+async def shipped(index: Index, folder: Path, console: Console) -> None:
+    """The same questions to the reader as it ships: hybrid search, passages read again, and the trained heads' say."""
+    opened = open_encoder(EncoderSettings(), folder)
+    if opened.heads is None:
+        console.print(f"not asked with trained heads: {opened.notice}")
+        return
+    await ingest_folder(index, "shipped", HANDBOOK, encoder=opened.encoder)
+    retrieval, reader = Retrieval(index, opened.encoder, opened.heads), Reader(opened.heads)
+    counts: Counter[tuple[bool, str, str]] = Counter()
+    for row in rows(QUESTIONS):
+        found = await retrieval.look("shipped", row["question"], 8, options=SearchOptions(rerank=16))
+        call = Call(id="call", model=NAME, messages=(say("user", row["question"]),), passages=found.passages)
+        said = (await collect(reader.answer(call))).text
+        right = any(answer in said for answer in row.get("answers", ()))
+        outcome = "declined" if said == DECLINED else "right" if right else "wrong"
+        counts[row.get("held_out", False), row["kind"], outcome] += 1
+    table = Table("as it ships", "questions", "right", "wrong", "declined")
+    for held_out in (False, True):
+        for kind in ("answerable", "near miss", "off topic"):
+            outcomes = [counts[held_out, kind, outcome] for outcome in ("right", "wrong", "declined")]
+            whole = sum(outcomes)
+            title = f"{kind}, held out" if held_out else kind
+            table.add_row(title, str(whole), *(percent(count, whole) for count in outcomes))
+    console.print(table)
+    opened.close()
+
+
 async def main(arguments: list[str]) -> None:
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
@@ -121,6 +156,7 @@ async def main(arguments: list[str]) -> None:
             f"({report.collection.passages / first:.0f} passages/s); unchanged again: {1000 * again:.1f} ms"
         )
         await questions(index, console)
+        await shipped(index, Path(folder), console)
         if len(arguments) == 2:
             with tarfile.open(arguments[0]) as archive:
                 archive.extractall(Path(folder) / "pages", filter="data")

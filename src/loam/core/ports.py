@@ -110,16 +110,6 @@ class Retriever(Protocol):
     Only documents that `principal` may read are searched; one without a name reads what everybody may.
     """
 
-    async def search(
-        self,
-        collection: str,
-        question: str,
-        limit: int,
-        *,
-        principal: Principal = NOBODY,
-        options: SearchOptions = AS_USUAL,
-    ) -> tuple[Passage, ...]: ...
-
     async def look(
         self,
         collection: str,
@@ -129,7 +119,7 @@ class Retriever(Protocol):
         principal: Principal = NOBODY,
         options: SearchOptions = AS_USUAL,
     ) -> Found:
-        """As `search`, with how it was searched."""
+        """The passages that fit best, best first, with how they were searched."""
         ...
 
     async def revision(self, collection: str, *, principal: Principal | None = None) -> str:

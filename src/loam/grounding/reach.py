@@ -4,7 +4,7 @@ Knows a store and principals. Invariant: to a key that is no administrator's, a 
 like one that is not there, in what is listed and counted, in what is searched, and in what is refused.
 """
 
-from loam.core.calls import RAG, Passage, Principal
+from loam.core.calls import RAG, Principal
 from loam.core.errors import ModelFailure
 from loam.core.ports import AS_USUAL, NOBODY, Found, Retriever, SearchOptions
 from loam.grounding.store import Collection, Store, missing, scope_of
@@ -48,17 +48,6 @@ class Reached:
     def __init__(self, inner: Retriever, reach: Reach) -> None:
         self._inner = inner
         self._reach = reach
-
-    async def search(
-        self,
-        collection: str,
-        question: str,
-        limit: int,
-        *,
-        principal: Principal = NOBODY,
-        options: SearchOptions = AS_USUAL,
-    ) -> tuple[Passage, ...]:
-        return (await self.look(collection, question, limit, principal=principal, options=options)).passages
 
     async def look(
         self,
