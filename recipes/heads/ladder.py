@@ -15,6 +15,7 @@ from loam.grounding.verify import Checkers, Verifier
 class _Stored(Struct, frozen=True):
     revision: str
     text: str
+    pages: tuple[int, ...] = ()
 
 
 class _Shelf(Struct, frozen=True):
