@@ -5,7 +5,8 @@
     ├── SettingsError         loam.toml or the environment says something Loam cannot do
     ├── StorageError          the data folder cannot be used (locked by another process, newer than this program, full)
     ├── DocumentError         a document could not be taken in
-    └── EncoderError          the encoder's weights are missing, not the right ones, or of a kind that Loam does not run
+    ├── EncoderError          the encoder's weights are missing, not the right ones, or of a kind that Loam does not run
+    └── EngineError           a checkpoint, tokenizer or adapter cannot be used by the local engine; names file and remedy
 
 Invariant: a `Failure` is made where the failure is seen, by a named constructor below; nobody reads its text to decide.
 """
@@ -155,6 +156,10 @@ class DocumentError(LoamError):
 
 class EncoderError(LoamError):
     """The encoder or its heads cannot be used."""
+
+
+class EngineError(LoamError):
+    """A checkpoint, a tokenizer or an adapter cannot be used by the local engine."""
 
 
 class ModelFailure(LoamError):

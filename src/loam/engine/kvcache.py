@@ -1,0 +1,47 @@
+"""Where keys and values are kept: pages of `PAGE` positions, which sequences with the same beginning share.
+
+Knows where things lie, not who may use them (see `pages.py`). Invariant: a page is one contiguous block a layer and key
+head, so a compiled kernel can walk it with plain pointers.
+"""
+
+import torch
+from torch import Tensor
+
+from loam.engine.architecture import Architecture
+
+PAGE = 32
+"""Positions on a page."""
+
+
+class PagedCache:
+    """`keys` and `values`: (layers, pages, kv_heads, PAGE, head_width), contiguous."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        pages: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        shape = (architecture.layers, pages, architecture.kv_heads, PAGE, architecture.head_width)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    @property
+    def pages(self) -> int:
+        return self.keys.shape[1]
+
+    def write(self, layer: int, pages: Tensor, places: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Keys and values (rows, kv_heads, head_width) of one layer, row i to place `places[i]` of page `pages[i]`."""
+        self.keys[layer, pages, :, places] = keys.to(self.keys.dtype)
+        self.values[layer, pages, :, places] = values.to(self.values.dtype)
+
+    def read(self, layer: int, pages: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """The first `length` positions of one sequence: keys and values, each (kv_heads, length, head_width)."""
+
+        def gathered(pool: Tensor) -> Tensor:
+            # (pages, kv_heads, PAGE, head_width) -> (kv_heads, pages * PAGE, head_width)
+            return pool[layer].index_select(0, pages).transpose(0, 1).flatten(1, 2)[:, :length]
+
+        return gathered(self.keys), gathered(self.values)

@@ -1,0 +1,49 @@
+"""What one step of the engine computes: some tokens of some sequences, each at its own place.
+
+Reading a prompt, writing one token of each of thirty answers, checking a guess of five: all are the same thing, rows.
+Invariant: a row's result depends on its own sequence alone, never on which other rows it shares the step with (P9).
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from loam.engine.architecture import Architecture
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from loam.engine.kvcache import PagedCache
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive new tokens of one sequence: positions `start` to `start + count`, not included.
+
+    Position p has its keys and values at row p % PAGE of page `pages[p // PAGE]`. All positions before `start` are in
+    the cache already. `adapter` names the LoRA adapter that this sequence is answered with; empty: none.
+    """
+
+    pages: tuple[int, ...]
+    start: int
+    count: int
+    adapter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """`tokens` are those of all spans, one after the other; `wanted` are the rows whose logits are asked for."""
+
+    tokens: "tuple[int, ...]"
+    spans: tuple[Span, ...]
+    wanted: tuple[int, ...]
+
+
+class Forward(Protocol):
+    """Something that runs a decoder: plain torch, or the compiled kernel; both give the same within a tolerance."""
+
+    @property
+    def architecture(self) -> Architecture: ...
+
+    def forward(self, rows: Rows, cache: "PagedCache") -> "Tensor":
+        """Logits (wanted, vocabulary) in fp32. Writes keys and values of every row into the cache first."""
+        ...
