@@ -6,7 +6,7 @@
     ├── StorageError          the data folder cannot be used (locked by another process, newer than this program, full)
     ├── DocumentError         a document could not be taken in
     ├── EncoderError          the encoder's weights are missing, not the right ones, or of a kind that Loam does not run
-    └── EngineError           a checkpoint, tokenizer or adapter cannot be used by the local engine; names file and remedy
+    └── EngineError           a checkpoint, tokenizer or adapter cannot be used by the engine; names file and remedy
 
 Invariant: a `Failure` is made where the failure is seen, by a named constructor below; nobody reads its text to decide.
 """
