@@ -44,6 +44,10 @@ class Forward(Protocol):
     @property
     def architecture(self) -> Architecture: ...
 
-    def forward(self, rows: Rows, cache: "PagedCache") -> "Tensor":
-        """Logits (wanted, vocabulary) in fp32. Writes keys and values of every row into the cache first."""
+    def step(self, rows: Rows, cache: "PagedCache") -> "Tensor":
+        """Logits (wanted, vocabulary) in fp32. Writes keys and values of every row into the cache first.
+
+        Not named `forward`, because `Transformer` is an nn.Module too, whose `forward(tokens)` is the form without a
+        cache that training uses.
+        """
         ...
