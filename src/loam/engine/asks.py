@@ -7,8 +7,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-Ending = Literal["stop", "length", "cancelled"]
-"""stop: a stop token, or a grammar that is complete. length: `max_tokens`, or the context is full."""
+from loam.core.errors import Failure
+
+Ending = Literal["stop", "length", "cancelled", "failed"]
+"""stop: a stop token, or a grammar that is complete. length: `max_tokens`, or the context is full. failed: this ask
+alone could not go on (a grammar too complex, logits that are not numbers); `Said.failure` says why."""
 
 
 class Draw(Struct, frozen=True, kw_only=True):
@@ -28,6 +31,7 @@ class Draw(Struct, frozen=True, kw_only=True):
     presence_penalty: float = 0.0
     bias: dict[int, float] = {}
     seed: int = 0
+    """A draw is a function of the seed and the token's position in prompt and answer, of nothing else."""
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -54,13 +58,19 @@ class Likely(Struct, frozen=True):
 
 
 class Said(Struct, frozen=True):
-    """One token of an answer. The last of an ask carries `ending`; a stop token itself is told with `token` -1."""
+    """One token of an answer. The last of an ask carries `ending`; a stop token itself is told with `token` -1.
+
+    `token` -1 says that there is no token to show: a stop token (`stop` names it, its logprob is told all the same), an
+    ask of no tokens (`max_tokens` 0), one cancelled or failed.
+    """
 
     ask: str
     token: int
     logprob: float | None = None
     top: tuple[Likely, ...] = ()
     ending: Ending | None = None
+    stop: int | None = None
+    failure: Failure | None = None
     prompt: tuple[tuple[Likely, ...], ...] | None = None
     """With an ask's first event, where asked: for each prompt token but the first, itself and then the likeliest."""
     cached: int = 0
