@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from loam.assemble import PROVIDERS
+from loam.kinds import PROVIDERS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "loam"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from loam.assemble import check, configured
 from loam.config import parse
 from loam.core.errors import SettingsError
+from loam.kinds import check, configured
 
 
 @pytest.fixture

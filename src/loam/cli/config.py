@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from loam.assemble import check, configured
 from loam.grounding.library import shown
+from loam.kinds import check, configured
 
 
 @click.group(name="config")

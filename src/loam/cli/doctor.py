@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from loam.assemble import PROVIDERS, check, configured
 from loam.cli.reach import gateway
 from loam.core.errors import LoamError
+from loam.kinds import PROVIDERS, check, configured
 
 _LEAST_FREE = 1 << 30
 

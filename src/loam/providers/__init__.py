@@ -1,1 +1,1 @@
-"""Models that reach somebody else's model: one file and one row in `loam.assemble` a provider."""
+"""Models that reach somebody else's model: one file and one row in `loam.kinds` a provider."""
