@@ -15,7 +15,7 @@ alone could not go on (a grammar too complex, logits that are not numbers); `Sai
 
 
 class Draw(Struct, frozen=True, kw_only=True):
-    """How a token is drawn from its logits. The order: bias and penalties, temperature, top_k, top_p, min_p.
+    """How a token is drawn from its logits. The order: penalties, bias, grammar, temperature, top_k, top_p, min_p.
 
     temperature 0 takes the likeliest token (the lowest id among equals). `repetition_penalty` divides positive logits
     of tokens seen in prompt or answer and multiplies negative ones (Keskar et al. 2019); frequency and presence
