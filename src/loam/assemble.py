@@ -17,7 +17,7 @@ from loam.core.calls import Call
 from loam.core.clock import Clock, SystemClock, new_id
 from loam.core.operations import Operation
 from loam.core.ports import Model
-from loam.gateway import allowances, calls, conversations, feedback, keyring
+from loam.gateway import allowances, calls, conversations, feedback, keyring, prompt_shelf
 from loam.gateway.allowances import Allowances
 from loam.gateway.app import App, Gateway
 from loam.gateway.bodies import Bodies
@@ -42,6 +42,9 @@ from loam.gateway.listing import ModelList
 from loam.gateway.metrics import Metrics
 from loam.gateway.native import native_app
 from loam.gateway.operations import call_operations, key_operations, state_operations, unwritable
+from loam.gateway.prompt_operations import prompt_operations
+from loam.gateway.prompt_shelf import PromptShelf, read_folder
+from loam.gateway.prompted import Prompted
 from loam.gateway.retention import Retention
 from loam.gateway.retry import Retry
 from loam.gateway.route import Route, RouteTable
@@ -78,6 +81,7 @@ MIGRATIONS = (
     *keyring.MIGRATIONS,
     *allowances.MIGRATIONS,
     *conversations.MIGRATIONS,
+    *prompt_shelf.MIGRATIONS,
 )
 
 
@@ -101,6 +105,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     index: Library
     opened: Opened
     keyring: Keyring
+    prompts: PromptShelf
     allowances: Allowances
     log: CallLog
     history: CallHistory
@@ -205,6 +210,9 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         opened = open_encoder(grounding.encoder, folder, models)
         stack.callback(opened.close)
         models[READER] = Reader(opened.heads)
+        prompts = await PromptShelf.open(database, clock)
+        files = read_folder(settings.prompts.folder) if settings.prompts.folder else {}
+        notes = await prompts.take(files, settings.prompts.label)
         parts = Parts(
             settings=settings,
             clock=clock,
@@ -214,13 +222,14 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
             index=index,
             opened=opened,
             keyring=await Keyring.open(database, clock),
+            prompts=prompts,
             allowances=await Allowances.open(database, clock),
             log=CallLog(database, bodies),
             history=CallHistory(database, bodies),
             feedback=Feedback(database),
             metrics=Metrics(),
             database=database,
-            notes=(opened.notice,) if opened.notice else (),
+            notes=((opened.notice, *notes) if opened.notice else (*notes,)),
         )
         stack.push_async_callback(parts.keyring.close)
         mirrors = mirrors_of(parts)
@@ -247,6 +256,7 @@ def operations_of(parts: Parts, mirrors: Mirrors) -> tuple[Operation, ...]:
         ),
         *key_operations(parts.keyring),
         *budget_operations(parts.allowances),
+        *prompt_operations(parts.prompts),
         *call_operations(parts.history, parts.feedback, parts.clock),
         *grounding_operations(parts.index, searching_of(parts).of, mirrors, checkers),
     )
@@ -259,7 +269,7 @@ def app_of(parts: Parts, operations: tuple[Operation, ...]) -> Gateway:
     stages: list[Keys] = []
 
     def keys(inner: Model) -> Model:
-        stages.append(Keys(inner, clock, settings.keys))
+        stages.append(Keys(Prompted(inner, parts.prompts), clock, settings.keys))
         return stages[0]
 
     whole = road(parts, keys)

@@ -23,6 +23,7 @@ from loam.gateway.endpoint import HttpSettings
 from loam.gateway.fallback import FallbackSettings
 from loam.gateway.keys import KeysSettings
 from loam.gateway.ledger import LedgerSettings
+from loam.gateway.prompted import PromptSettings
 from loam.gateway.retention import RetentionSettings
 from loam.gateway.retry import RetrySettings
 from loam.gateway.route import RouteSettings
@@ -56,6 +57,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     retry: RetrySettings = RetrySettings()
     fallback: FallbackSettings = FallbackSettings()
     grounding: GroundSettings = GroundSettings()
+    prompts: PromptSettings = PromptSettings()
     default_route: Annotated[
         str, Meta(description="Route or provider/model for model names that nothing else claims; empty for none.")
     ] = ""

@@ -93,6 +93,8 @@ class Controls(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     metadata: bool = False
     grounding: Literal["", "strict", "mark", "off"] = ""
     """What becomes of sentences that the documents do not support; empty: as the settings say."""
+    variables: dict[str, Any] = {}
+    """Values for the placeholders of the prompt that the call names as its model."""
 
 
 class Principal(Struct, frozen=True):
