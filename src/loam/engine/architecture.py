@@ -13,6 +13,13 @@ Norm = Literal["rms", "rms_plus_one", "layer"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu", "relu_squared"]
 
 
+QKNorm = Literal["none", "head", "width"]
+"""head: each head of queries and keys is normed by itself (Qwen3). width: all heads at once (OLMo 2)."""
+
+
+Turning = Literal["none", "rope", "local_rope"]
+
+
 class Rope(Struct, frozen=True):
     """Rotary positions; `scaling` is the checkpoint's own `rope_scaling` or `rope_parameters` object."""
 
@@ -52,15 +59,19 @@ class Architecture(Struct, frozen=True, kw_only=True):
     out_bias: bool = False
     mlp_bias: bool = False
     head_bias: bool = False
-    qk_norm: bool = False
+    qk_norm: QKNorm = "none"
     pre_norm: bool = True
     post_norm: bool = False
     """A norm after attention and after the MLP, before the sum (Gemma 2 and 3, OLMo 2)."""
     parallel: bool = False
     """Attention and MLP read the same input and are summed (GPT-NeoX, Phi)."""
+    shared_norm: bool = False
+    """Where parallel: the MLP reads what attention reads, so a block has one norm (Phi)."""
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
+    """What is added to the residual stream is multiplied by it (Granite)."""
     logit_scale: float = 1.0
+    """Logits are multiplied by it, before the softcap."""
     attention_scale: float | None = None
     """What scores are multiplied by; the head's width to the power of -1/2 where it is not said."""
     attention_softcap: float | None = None
@@ -70,3 +81,18 @@ class Architecture(Struct, frozen=True, kw_only=True):
     def group(self) -> int:
         """Query heads that share one key head."""
         return self.heads // self.kv_heads
+
+    def window(self, layer: int) -> int | None:
+        """How many positions a token of this layer sees, itself included; None: all."""
+        return self.windows[layer] if self.windows else None
+
+    def turning(self, layer: int) -> Turning:
+        """By which of its rotary positions a layer turns queries and keys."""
+        if self.rope is None or layer in self.unrotated:
+            return "none"
+        return "local_rope" if self.local_rope and self.window(layer) else "rope"
+
+    @property
+    def score_scale(self) -> float:
+        """What query times key is multiplied by."""
+        return self.head_width**-0.5 if self.attention_scale is None else self.attention_scale

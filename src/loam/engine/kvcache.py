@@ -37,11 +37,22 @@ class PagedCache:
         self.keys[layer, pages, :, places] = keys.to(self.keys.dtype)
         self.values[layer, pages, :, places] = values.to(self.values.dtype)
 
-    def read(self, layer: int, pages: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """The first `length` positions of one sequence: keys and values, each (kv_heads, length, head_width)."""
+    def gather(self, layer: int, pages: Tensor) -> tuple[Tensor, Tensor]:
+        """All positions of some sequences' pages, `pages` (sequences, n): keys and values, each
+        (sequences, kv_heads, n * PAGE, head_width), contiguous. One copy, a row of it a page and head.
+        """
+        sequences, n = pages.shape
+        heads, head_width = self.keys.shape[2], self.keys.shape[4]
+        # (sequences, kv_heads, n): which row of (pages * kv_heads, PAGE * head_width)
+        index = pages[:, None, :] * heads + torch.arange(heads, device=pages.device)[None, :, None]
 
         def gathered(pool: Tensor) -> Tensor:
-            # (pages, kv_heads, PAGE, head_width) -> (kv_heads, pages * PAGE, head_width)
-            return pool[layer].index_select(0, pages).transpose(0, 1).flatten(1, 2)[:, :length]
+            taken = pool[layer].view(-1, PAGE * head_width).index_select(0, index.flatten())
+            return taken.view(sequences, heads, n * PAGE, head_width)
 
         return gathered(self.keys), gathered(self.values)
+
+    def read(self, layer: int, pages: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        """The first `length` positions of one sequence: keys and values, each (kv_heads, length, head_width)."""
+        keys, values = self.gather(layer, pages[None])
+        return keys[0, :, :length], values[0, :, :length]
