@@ -47,6 +47,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     prompt_logprobs: int | None = None
     grammar: str = ""
     """An llguidance grammar, as its JSON; empty: free."""
+    close_grammar: bool = False
+    """Near `max_tokens`, steer to the grammar's end, so that the answer is whole where plain drawing would be cut."""
     adapter: str = ""
 
 
@@ -71,6 +73,8 @@ class Said(Struct, frozen=True):
     ending: Ending | None = None
     stop: int | None = None
     failure: Failure | None = None
+    closed: bool = False
+    """With the last event: whether `close_grammar` had to steer."""
     prompt: tuple[tuple[Likely, ...], ...] | None = None
     """With an ask's first event, where asked: for each prompt token but the first, itself and then the likeliest."""
     cached: int = 0
