@@ -4,15 +4,18 @@ Cheap, deterministic, and merciless: one wrong page, one stale position, one tok
 computed as written, and all tokens after it are others.
 """
 
+import random
 import zlib
 
 import numpy as np
 import torch
 
 from loam.engine.architecture import Architecture
-from loam.engine.asks import Ask, Said
+from loam.engine.asks import Ask, Draw, Said
 from loam.engine.engine import Engine, EngineSettings
 from loam.engine.kvcache import PAGE, PagedCache
+from loam.engine.rows import Rows, Span
+from loam.engine.sampling import Seen, logprobs, steps_of
 
 VOCABULARY = 97
 
@@ -95,3 +98,63 @@ def finish(engine: Engine, told: dict[str, list[Said]], most: int = 20_000) -> N
 
 def text(told: list[Said]) -> list[int]:
     return [said.token for said in told if said.token >= 0]
+
+
+def plainly(forward: HashForward, ask: Ask, allowed=None) -> list[Said]:
+    """The slow twin of the whole engine: one sequence, one token a step, no pages shared, the long way to choose.
+
+    `allowed` is a grammar as a function of the answer so far.
+    """
+    cache = PagedCache(forward.architecture, len(ask.prompt) // PAGE + ask.max_tokens // PAGE + 2)
+    pages, tokens, told, seen, row = tuple(range(cache.pages)), list(ask.prompt), [], Seen(ask.prompt), None
+    for at in range(len(ask.prompt) + ask.max_tokens):
+        if at >= len(tokens):
+            answer = tokens[len(ask.prompt) :]
+            steps = steps_of(row, ask.draw, seen, at, None if allowed is None else allowed(answer))
+            if steps.token in ask.stop_tokens:
+                break
+            tokens.append(steps.token)
+            seen.add(steps.token)
+            own, top = logprobs(row, steps.token, ask.logprobs or 0)
+            told.append(Said(ask.id, steps.token, logprob=own, top=top))
+        span = Span(pages, at, 1, ask.adapter, prompt=at < len(ask.prompt))
+        row = forward.step(Rows((tokens[at],), (span,), (0,)), cache).numpy()[0]
+    return told
+
+
+def some_asks(chance: random.Random, count: int, *, adapters: tuple[str, ...] = ("",), longest: int = 40) -> list[Ask]:
+    """Mixed lengths, temperatures, penalties and stop tokens; some begin alike, some repeat themselves."""
+    beginnings = [[chance.randrange(VOCABULARY) for _ in range(chance.choice([32, 70, 131]))] for _ in range(3)]
+    asks = []
+    for number in range(count):
+        prompt = [chance.randrange(VOCABULARY) for _ in range(chance.choice([1, 3, 31, 32, 33, 64, 100]))]
+        if chance.random() < 0.5:
+            prompt = chance.choice(beginnings) + prompt[: chance.randrange(20)]
+        if chance.random() < 0.2:
+            prompt = prompt * 2
+        draw = Draw(
+            temperature=chance.choice([0.0, 0.0, 0.7, 1.0]),
+            top_k=chance.choice([0, 0, 5]),
+            top_p=chance.choice([1.0, 0.9]),
+            min_p=chance.choice([0.0, 0.05]),
+            repetition_penalty=chance.choice([1.0, 1.0, 1.2]),
+            frequency_penalty=chance.choice([0.0, 0.0, 0.2]),
+            presence_penalty=chance.choice([0.0, 0.0, 0.3]),
+            bias=chance.choice([{}, {}, {3: 1.5, 7: -100.0}]),
+            seed=chance.randrange(1000),
+        )
+        stop = frozenset(chance.sample(range(VOCABULARY), chance.choice([0, 0, 1, 3])))
+        logprobs = chance.choice([None, None, 0, 3])
+        length = chance.randint(1, longest)
+        asks.append(
+            Ask(
+                id=str(number),
+                prompt=tuple(prompt),
+                max_tokens=length,
+                draw=draw,
+                stop_tokens=stop,
+                logprobs=logprobs,
+                adapter=chance.choice(adapters),
+            )
+        )
+    return asks
