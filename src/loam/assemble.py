@@ -62,9 +62,13 @@ from loam.grounding.verify import Checkers
 from loam.kinds import READER, kind_of, prices_of, table_of
 from loam.offer import Offer
 from loam.planners.prices import PriceBook
+from loam.prompting.around import Around
+from loam.prompting.capabilities import Capabilities
+from loam.prompting.technique import Techniques
 from loam.providers.transport import HttpTransport
 from loam.storage.database import Database
 from loam.storage.folder import DataFolder
+from loam.surroundings import Surroundings, datasets_of, embedding
 from loam.wire.anthropic_border import COUNT, MESSAGES
 from loam.wire.border import Border
 from loam.wire.openai_completions import COMPLETIONS
@@ -72,7 +76,7 @@ from loam.wire.openai_embeddings import EMBEDDINGS
 from loam.wire.openai_replies import CHAT
 from loam.wire.openai_responses_border import RESPONSES
 
-ROAD = ("keys", "ledger", "cache", "grounding", "route", "fallback", "budget", "retry", "provider")
+ROAD = ("keys", "ledger", "cache", "technique", "grounding", "route", "fallback", "budget", "retry", "provider")
 """The stages in the order that a call passes them. Order is meaning: see docs/road.md."""
 
 MIGRATIONS = (
@@ -130,11 +134,13 @@ def road(parts: Parts, keys: Callable[[Model], Model]) -> Model:
     store = MemoryStore(settings.cache.max_bytes)
     fallback = settings.fallback
     health = Health(failures=fallback.failures, cooldown=fallback.cooldown, longest=fallback.longest_cooldown)
+    around = around_of(parts)
     wider = parts.table.chains("fallback.context_fallbacks", fallback.context_fallbacks)
     stages: dict[str, Callable[[Model], Model]] = {
         "keys": keys,
         "ledger": lambda inner: ledger_of(parts, inner),
         "cache": lambda inner: Cache(inner, store, clock, settings.cache, revision=revision),
+        "technique": lambda inner: Techniques(inner, around),
         "grounding": lambda inner: Ground(
             inner,
             searching.within,
@@ -169,6 +175,14 @@ def paid_of(parts: Parts) -> Model:
     for name in reversed(ROAD[ROAD.index("budget") : -1]):
         model = stages[name](model)
     return model
+
+
+def around_of(parts: Parts) -> Around:
+    """What the techniques have beside their model."""
+    kinds = {name: kind_of(name, provider).name for name, provider in parts.settings.providers.items()}
+    embed = embedding(parts.opened.encoder)
+    surroundings = Surroundings(parts.table, parts.prices, parts.clock, kinds, Capabilities.load())
+    return surroundings.around(embed, datasets_of(parts.settings.techniques.datasets, embed))
 
 
 def ledger_of(parts: Parts, inner: Model) -> Model:

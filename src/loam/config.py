@@ -30,6 +30,7 @@ from loam.gateway.route import RouteSettings
 from loam.gateway.server import ServerSettings
 from loam.grounding.ground import GroundSettings
 from loam.planners.prices import PriceOverride
+from loam.prompting.technique import TechniqueSettings
 from loam.providers.provider import ProviderSettings
 from loam.storage.database import Durability
 
@@ -58,6 +59,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     fallback: FallbackSettings = FallbackSettings()
     grounding: GroundSettings = GroundSettings()
     prompts: PromptSettings = PromptSettings()
+    techniques: TechniqueSettings = TechniqueSettings()
     default_route: Annotated[
         str, Meta(description="Route or provider/model for model names that nothing else claims; empty for none.")
     ] = ""

@@ -14,4 +14,15 @@ def test_the_readmes_picture_is_the_codes_order() -> None:
 
 
 def test_the_order_is_changed_on_purpose_only() -> None:
-    assert ROAD == ("keys", "ledger", "cache", "grounding", "route", "fallback", "budget", "retry", "provider")
+    assert ROAD == (
+        "keys",
+        "ledger",
+        "cache",
+        "technique",
+        "grounding",
+        "route",
+        "fallback",
+        "budget",
+        "retry",
+        "provider",
+    )

@@ -17,6 +17,7 @@ from loam.core.calls import (
     Finish,
     Head,
     SentenceCheck,
+    Step,
     ToolDelta,
     Usage,
     Words,
@@ -39,6 +40,7 @@ class Collector:
         self._choices: dict[int, _Growing] = {}
         self.usage: Usage | None = None
         self._head = Head()
+        self._steps: tuple[Step, ...] = ()
 
     def add(self, delta: Delta) -> None:
         if type(delta) is Words and (growing := self._choices.get(delta.choice)) is not None:
@@ -48,6 +50,8 @@ class Collector:
             self._head = delta.head
         if delta.usage is not None:
             self.usage = delta.usage
+        if delta.step is not None:
+            self._steps += (delta.step,)
         growing = self._choices.get(delta.choice)
         if growing is None and (delta.has_content or delta.checks or delta.extra):
             growing = self._choices[delta.choice] = _Growing()
@@ -56,7 +60,7 @@ class Collector:
 
     def answer(self) -> Answer:
         choices = tuple(self._choices[index].choice() for index in sorted(self._choices))
-        return Answer(choices, self.usage, self._head)
+        return Answer(choices, self.usage, self._head, self._steps)
 
     @property
     def text_length(self) -> int:
@@ -222,6 +226,8 @@ def deltas_of(answer: Answer) -> Iterable[Delta]:
     """The fewest deltas that come to `answer`."""
     if answer.head != Head():
         yield Delta(head=answer.head)
+    for step in answer.steps:
+        yield Delta(step=step)
     for index, choice in enumerate(answer.choices):
         tools = 0
         for part in choice.parts:

@@ -42,13 +42,17 @@ class ToolChoice(Struct, frozen=True):
 
 
 class Output(Struct, frozen=True):
-    """The shape the answer must have: free JSON, or JSON that a schema accepts."""
+    """The shape the answer must have: free JSON, or JSON that a schema accepts.
+
+    `mode` says how a provider is held to it: `native` (by its own means), `prompted` (told in words), or as it can.
+    """
 
     kind: Literal["json", "schema"]
     schema: dict[str, Any] | None = None
     name: str = ""
     description: str = ""
     strict: bool | None = None
+    mode: Literal["auto", "native", "prompted"] = "auto"
 
 
 class Sampling(Struct, frozen=True):
@@ -81,6 +85,10 @@ class CacheControl(Struct, frozen=True, forbid_unknown_fields=True):
     ttl: float | None = None
 
 
+Wish = str | dict[str, Any]
+"""A technique by its name, or an object with its `name` and options."""
+
+
 class Controls(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Loam's own wishes of one call: the `loam` object of a body, or `x-loam-*` headers."""
 
@@ -95,6 +103,8 @@ class Controls(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     """What becomes of sentences that the documents do not support; empty: as the settings say."""
     variables: dict[str, Any] = {}
     """Values for the placeholders of the prompt that the call names as its model."""
+    technique: Wish | list[Wish] | None = None
+    """How the answer is asked for, outermost first; `loam.prompting` knows the names and what each may be told."""
 
 
 class Principal(Struct, frozen=True):
@@ -267,6 +277,14 @@ class Head(Struct, frozen=True):
     family: Family = "native"
 
 
+class Step(Struct, frozen=True):
+    """What a technique says of its work: a sample is drawn, a try was refused. The last one, `done`, sums up."""
+
+    technique: str
+    event: str
+    details: dict[str, Any] = {}
+
+
 class Delta(Struct, frozen=True, omit_defaults=True):
     """A piece of an answer to `choice`. Not streaming is the same stream with few, large pieces.
 
@@ -292,6 +310,7 @@ class Delta(Struct, frozen=True, omit_defaults=True):
     head: Head | None = None
     extra: dict[str, Any] | None = None
     family: Family = "native"
+    step: Step | None = None
 
     @property
     def has_content(self) -> bool:
@@ -347,6 +366,7 @@ class Answer(Struct, frozen=True):
     choices: tuple[Choice, ...]
     usage: Usage | None = None
     head: Head = Head()
+    steps: tuple[Step, ...] = ()
 
     @property
     def text(self) -> str:

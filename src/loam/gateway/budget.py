@@ -6,7 +6,7 @@ Invariant (P2): nothing is sent under a budget before the most it can cost is he
 ends, by an answer, a failure or a client that left.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -75,8 +75,9 @@ class Budget:
             reservation = self._reserve(call, price, accounts, now)
             trace.reserved = reservation.money
         tab = Tab(call, price, allowances=self._allowances, reservation=reservation, now=now)
+        before = trace.may_retry
         if reservation is not None:
-            trace.may_retry = tab.may_retry
+            trace.may_retry = _both(tab.may_retry, before)
         try:
             async with aclosing(self._inner.answer(call)) as deltas:
                 async for delta in deltas:
@@ -89,6 +90,7 @@ class Budget:
                 yield Delta(usage=usage)
         finally:
             tab.settle()
+            trace.may_retry = before
 
     def _price(self, call: Call) -> Price | None:
         target = call.target
@@ -116,6 +118,11 @@ class Budget:
         else:
             money = 0
         return self._allowances.reserve(accounts, money, prompt + answers, call.trace.pending)
+
+
+def _both(one: Callable[[], bool], other: Callable[[], bool] | None) -> Callable[[], bool]:
+    """A technique that keeps a cap of its own is asked too."""
+    return one if other is None else lambda: one() and other()
 
 
 def _unpriced(call: Call, why: str) -> ModelFailure:

@@ -151,7 +151,7 @@ def key_of(call: Call, *, scope: Scope, revision: str) -> bytes | None:
         (
             *_tenant(call, scope),
             (call.family, call.model, call.task, call.controls.fallbacks, revision),
-            (call.controls.collection, call.controls.grounding),
+            (call.controls.collection, call.controls.grounding, call.controls.technique),
             (call.messages, call.inputs, call.tools, call.tool_choice, call.output, call.sampling),
             (call.extra, call.betas, call.passages),
         ),

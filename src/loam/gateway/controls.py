@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import structs
 
-from loam.core.calls import CacheControl, Call, Citation, Controls, SentenceCheck
+from loam.core.calls import CacheControl, Call, Citation, Controls, SentenceCheck, Step
 from loam.core.errors import Failure, refuse
 from loam.core.money import dollars
 from loam.gateway.http import Header
@@ -31,15 +31,16 @@ def controls_of(headers: dict[str, str], body: Controls) -> Controls:
                 found[name] = _seconds(name, value)
             case "metadata":
                 found[name] = value.lower() in ("1", "true", "yes", "on")
-            case "fallbacks":
-                found[name] = tuple(part.strip() for part in value.split(",") if part.strip())
+            case "fallbacks" | "technique":
+                names = [part.strip() for part in value.split(",") if part.strip()]
+                found[name] = tuple(names) if name == "fallbacks" else names
             case "tags":
                 pairs = (part.partition("=") for part in value.split(",") if part.strip())
                 found[name] = {key.strip(): text.strip() for key, _, text in pairs}
             case "cache" | "cache-ttl":
                 found["cache"] = _cache(headers)
             case _:
-                known = "user, collection, deadline, metadata, fallbacks, tags, cache, cache-ttl, grounding"
+                known = "user, collection, deadline, metadata, fallbacks, tags, cache, cache-ttl, grounding, technique"
                 raise refuse("bad_request", f"the header x-loam-{name} is not known; there are: {known}")
     said = {field: getattr(body, field) for field in Controls.__struct_fields__ if getattr(body, field)}
     return Controls(**{**found, **said})
@@ -112,7 +113,7 @@ def failure_headers(call: Call | None, call_id: str, failure: Failure) -> list[H
 
 
 def loam_object(
-    call: Call, citations: Sequence[Citation], checks: Sequence[SentenceCheck] = ()
+    call: Call, citations: Sequence[Citation], checks: Sequence[SentenceCheck] = (), steps: Sequence[Step] = ()
 ) -> dict[str, Any] | None:
     """The `loam` object of an answer, where the client asked for it or its sources need a place; else None."""
     if not call.controls.metadata and not citations and not checks:
@@ -129,7 +130,14 @@ def loam_object(
         "warnings": trace.warnings,
         "citations": [structs.asdict(citation) for citation in citations],
         **grounded,
+        **_techniques_of(steps),
     }
+
+
+def _techniques_of(steps: Sequence[Step]) -> dict[str, Any]:
+    """What each technique says of its work in the end."""
+    sums = [{"name": step.technique, **step.details} for step in steps if step.event == "done"]
+    return {"techniques": sums} if sums else {}
 
 
 def _grounding_of(checks: Sequence[SentenceCheck]) -> str:

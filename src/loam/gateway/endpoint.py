@@ -15,7 +15,7 @@ from typing import Annotated, Protocol
 from msgspec import Meta, Struct, structs
 
 from loam.core.answers import Collector
-from loam.core.calls import Answer, Call, Citation, Delta, Principal, SentenceCheck
+from loam.core.calls import Answer, Call, Citation, Delta, Principal, SentenceCheck, Step
 from loam.core.clock import Clock, new_id
 from loam.core.errors import Failure, ModelFailure
 from loam.core.ports import Model
@@ -34,7 +34,7 @@ from loam.gateway.http import (
     read_head,
     send_whole,
 )
-from loam.wire.border import Border
+from loam.wire.border import Border, StreamEncoder
 
 _log = logging.getLogger("loam.gateway")
 
@@ -134,18 +134,19 @@ class Endpoint:
             return
         citations = [citation for choice in answer.choices for citation in choice.citations]
         checks = [check for choice in answer.choices for check in choice.checks]
-        body = self._border.whole(call, answer, self._clock.now(), loam_object(call, citations, checks))
+        loam = loam_object(call, citations, checks, answer.steps)
+        body = self._border.whole(call, answer, self._clock.now(), loam)
         headers = [JSON, *answer_headers(call, final=True), *self._limits(call.principal)]
         exchange.complete = True
         await send_whole(exchange.send, 200, body, headers, scope=exchange.scope)
 
     async def _stream(self, call: Call, exchange: "_Exchange") -> None:
         encoder = self._border.stream(call, self._clock.now())
-        grounds = _Grounds([], [])
+        grounds = _Grounds([], [], [])
         collector = Collector() if self._memory is not None else None
         try:
             async with aclosing(self._road.answer(call)) as deltas:
-                await self._pump(call, deltas, exchange, encoder.delta, grounds, collector)
+                await self._pump(call, deltas, exchange, encoder, grounds, collector)
             if self._memory is not None and collector is not None:
                 await self._memory.keep(call, collector.answer())
         except ModelFailure as error:
@@ -158,20 +159,27 @@ class Endpoint:
         if not exchange.started:
             await exchange.start(200, [*EVENTS, *answer_headers(call, final=True), *self._limits(call.principal)])
         exchange.complete = True
-        await exchange.body(encoder.end(loam_object(call, grounds.citations, grounds.checks)), more=False)
+        await exchange.body(
+            encoder.end(loam_object(call, grounds.citations, grounds.checks, grounds.steps)), more=False
+        )
 
     async def _pump(
         self,
         call: Call,
         deltas: AsyncGenerator[Delta, None],
         exchange: "_Exchange",
-        encode: Callable[[Delta], bytes],
+        encoder: StreamEncoder,
         grounds: "_Grounds",
         collector: Collector | None,
     ) -> None:
         held = b""
         async for delta in deltas:
-            data = encode(delta)
+            data = encoder.delta(delta)
+            told = False
+            if delta.step is not None:
+                grounds.steps.append(delta.step)
+                told = call.controls.metadata and delta.step.event != "done"  # that is told in the `loam` object
+                data += encoder.step(delta.step) if told else b""
             if collector is not None:
                 collector.add(delta)
             if delta.citations or delta.checks:
@@ -180,7 +188,7 @@ class Endpoint:
             if exchange.started:
                 if data:
                     await exchange.body(data)
-            elif delta.has_content:
+            elif delta.has_content or (told and data):
                 headers = [*EVENTS, *answer_headers(call, final=False), *self._limits(call.principal)]
                 await exchange.start(200, headers)
                 await exchange.body(held + data)
@@ -203,10 +211,11 @@ class Endpoint:
 
 
 class _Grounds(Struct):
-    """What a streamed answer stands on, kept for the `loam` object at its end."""
+    """What a streamed answer stands on and how it was made, kept for the `loam` object at its end."""
 
     citations: list[Citation]
     checks: list[SentenceCheck]
+    steps: list[Step]
 
 
 class _Exchange:

@@ -12,9 +12,10 @@ from contextlib import aclosing
 from msgspec import Struct, structs
 
 from loam.core.answers import Collector
+from loam.core.branches import added
 from loam.core.calls import Call, Citation, Delta, Finish, SentenceCheck, Usage
 from loam.core.messages import say
-from loam.grounding.aside import Asides, added
+from loam.grounding.aside import Asides
 from loam.grounding.claims import Claim, Claims, Marked
 from loam.grounding.prompt import repair_rules, statements
 from loam.grounding.reader import NAME

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loam.core.calls import Answer, Call, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage
+from loam.core.calls import Answer, Call, Choice, Citation, Delta, Finish, Head, Step, ToolDelta, Usage
 from loam.core.errors import Failure, refuse
 from loam.core.messages import Family, Text, Thinking, ToolCall
 from loam.wire.anthropic_blocks import Block, input_of
@@ -175,6 +175,9 @@ class MessageStreamEncoder:
         if delta.citations or native:
             events += self._cite(delta, native)
         return b"".join(events)
+
+    def step(self, step: Step) -> bytes:
+        return _event({"type": "loam", "technique": step.technique, "event": step.event, **step.details})
 
     def end(self, loam: dict[str, Any] | None) -> bytes:
         events = [] if self._started else [self._start(Head())]

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from loam.core.calls import Answer, Call, Delta
+from loam.core.calls import Answer, Call, Delta, Step
 from loam.core.errors import Failure
 
 
@@ -13,6 +13,10 @@ class StreamEncoder(Protocol):
     """Turns one answer's deltas into server-sent events. Every method returns the bytes to send, perhaps none."""
 
     def delta(self, delta: Delta) -> bytes: ...
+
+    def step(self, step: Step) -> bytes:
+        """An event on how the answer is made, for clients that asked for Loam's own words; others pass it over."""
+        ...
 
     def end(self, loam: dict[str, Any] | None) -> bytes:
         """The closing events; `loam` is the object to show there, where the client asked for it."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import msgspec
 
-from loam.core.calls import Answer, Call, Choice, Citation, Delta, Finish, Head, ToolDelta, Usage, Words
+from loam.core.calls import Answer, Call, Choice, Citation, Delta, Finish, Head, Step, ToolDelta, Usage, Words
 from loam.core.errors import Failure
 from loam.core.messages import Family, Thinking, ToolCall
 from loam.wire.border import Border
@@ -62,6 +62,9 @@ class EventEncoder:
         if self._late:
             return self._chunk({"choices": [choice], **({"usage": None} if self._usage_asked else {})})
         return b"%b%b%b" % (self._start, _encode(choice), self._tail)
+
+    def step(self, step: Step) -> bytes:
+        return self._chunk({"choices": [], "loam": {"technique": step.technique, "event": step.event, **step.details}})
 
     def end(self, loam: dict[str, Any] | None) -> bytes:
         last: dict[str, Any] = {"choices": []}

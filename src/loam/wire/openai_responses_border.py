@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loam.core.calls import Call, Delta, Finish, Head, ToolDelta, Usage
+from loam.core.calls import Call, Delta, Finish, Head, Step, ToolDelta, Usage
 from loam.core.errors import Failure, Kind, refuse
 from loam.wire.border import Border
 from loam.wire.openai_errors import encode_error
@@ -70,6 +70,9 @@ class ResponseStreamEncoder:
         if delta.citations:
             events += self._cite(delta)
         return b"".join(events)
+
+    def step(self, step: Step) -> bytes:
+        return b""  # its clients read every event as one of their own
 
     def end(self, loam: dict[str, Any] | None) -> bytes:
         events = [] if self._started else self._begin()

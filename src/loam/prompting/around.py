@@ -1,0 +1,42 @@
+"""What techniques may need beside the model that they hold, as shapes: whoever builds the road fills them.
+
+Knows no provider, price list or encoder. Invariant: a technique works without any of them, or says which one it lacks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from loam.core.calls import Call
+from loam.core.money import Money
+from loam.prompting.examples import Embed, ExampleSet
+
+Lint = Callable[[Call], Sequence[dict[str, Any]]]
+"""What is to be said of a call's prompt, one object a finding."""
+
+
+def _alone(_: Call) -> int:
+    return 1
+
+
+def _never(_: Call) -> bool:
+    return False
+
+
+class Around(Struct, frozen=True, kw_only=True):
+    """`quote`: the most that a call can cost, None where that can't be known; without it no cap in money can be kept.
+
+    `draws`: how many answers the model gives to one prompt. `reasons`: whether it reasons by itself. `datasets`: sets
+    of examples by name.
+    """
+
+    quote: Callable[[Call], Money | None] | None = None
+    draws: Callable[[Call], int] = _alone
+    reasons: Callable[[Call], bool] = _never
+    embed: Embed | None = None
+    lint: Lint | None = None
+    datasets: Mapping[str, ExampleSet] = {}
+
+
+NOTHING = Around()

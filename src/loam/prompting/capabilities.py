@@ -1,0 +1,55 @@
+"""What providers can do that a technique has to know, as dated rows of `capabilities.toml`.
+
+Knows kinds of providers by name only through the rows. Invariant: every model of every kind has a row.
+"""
+
+import tomllib
+from fnmatch import fnmatchcase
+from importlib.resources import files
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+
+class Capability(Struct, frozen=True, forbid_unknown_fields=True):
+    """One row; `capabilities.toml` says what each field means."""
+
+    kind: str
+    models: tuple[str, ...]
+    date: str
+    source: str
+    enforces: Literal["schema", "json", "none"]
+    sees: bool = True
+    strict: bool = False
+    drops: tuple[str, ...] = ()
+    choices: bool = False
+    reasoning: tuple[str, ...] = ()
+
+    def reasons(self, model: str) -> bool:
+        """Whether the model reasons by itself before it answers."""
+        return any(fnmatchcase(model.lower(), pattern) for pattern in self.reasoning)
+
+
+class _Table(Struct, frozen=True):
+    row: tuple[Capability, ...]
+
+
+class Capabilities:
+    """The rows, the first that fits first."""
+
+    def __init__(self, rows: tuple[Capability, ...]) -> None:
+        self._rows = rows
+
+    @classmethod
+    def load(cls) -> "Capabilities":
+        text = files("loam.prompting").joinpath("capabilities.toml").read_text("utf-8")
+        return cls(msgspec.convert(tomllib.loads(text), _Table).row)
+
+    def find(self, kind: str, model: str) -> Capability:
+        low = model.lower()
+        return next(
+            row
+            for row in self._rows
+            if fnmatchcase(kind, row.kind) and any(fnmatchcase(low, pattern) for pattern in row.models)
+        )

@@ -1,0 +1,107 @@
+"""Several answers to one call, drawn at the same time, each handed on as soon as it is there.
+
+Knows tasks and branches; knows no technique. Invariant: when the stream of samples is closed nothing is left running,
+each inner stream has been closed, and what was used is in the branches.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from msgspec import Struct, structs
+
+from loam.core.answers import collect
+from loam.core.branches import Branches
+from loam.core.calls import Answer, Call, Choice, Head, Usage
+from loam.core.errors import Failure, ModelFailure
+from loam.core.ports import Model
+from loam.prompting.purse import Hold, Purse
+
+
+class Sample(Struct, frozen=True):
+    """One drawn answer: `index` is its place in the order of asking. Without a `choice` it failed."""
+
+    index: int
+    choice: Choice | None = None
+    head: Head = Head()
+    failure: Failure | None = None
+
+
+class Sampler:
+    """Draws answers from `inner` on the bill of one call."""
+
+    def __init__(self, inner: Model, branches: Branches, purse: Purse) -> None:
+        self._inner = inner
+        self._branches = branches
+        self._purse = purse
+        self.drawn = 0
+
+    async def draw(self, calls: Sequence[Call]) -> AsyncGenerator[Sample, None]:
+        """The answers to calls of one or more choices each, as they come. A failure is a sample, it is not raised."""
+        tasks: dict[asyncio.Task[Answer], tuple[int, int]] = {}
+        try:
+            for call in calls:
+                tasks[asyncio.ensure_future(self._one(call))] = (self.drawn, call.sampling.n)
+                self.drawn += call.sampling.n
+            while tasks:
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in sorted(done, key=lambda one: tasks[one][0]):
+                    index, n = tasks.pop(task)
+                    for sample in _samples(task, index, n):
+                        yield sample
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _one(self, call: Call) -> Answer:
+        hold = self._purse.take(call)
+        if hold is None:
+            raise ModelFailure(_NO_ROOM)
+        asked = self._branches.branch(call)
+        if self._purse.limited:
+            asked.trace.may_retry = lambda: self._purse.extend(call, hold)
+        usage: Usage | None = None
+        try:
+            answer = await collect(self._inner.answer(asked))
+            usage = answer.usage
+            self._branches.spend(usage)
+            return answer
+        finally:
+            self._settle(asked, hold, usage)
+
+    def _settle(self, asked: Call, hold: Hold, usage: Usage | None) -> None:
+        trace = asked.trace
+        tried = sum(attempt.input_tokens + attempt.output_tokens for attempt in trace.attempts)
+        tokens = usage.total if usage is not None else tried if trace.attempts else hold.tokens
+        self._purse.settle(hold, trace.cost, tokens)
+
+
+_NO_ROOM = Failure(
+    kind="budget", code="technique_cap", message="the cap of this technique leaves no room for another call"
+)
+
+
+def _samples(task: "asyncio.Task[Answer]", index: int, n: int) -> list[Sample]:
+    error = task.exception()
+    if isinstance(error, ModelFailure):
+        return [Sample(index + at, failure=error.failure) for at in range(n)]
+    answer = task.result()
+    choices = answer.choices or (Choice(),)
+    return [Sample(index + at, choice, answer.head) for at, choice in enumerate(choices)]
+
+
+def split(call: Call, count: int, *, most: int, first: int) -> list[Call]:
+    """Calls that come to `count` answers, `most` of one prompt at a time, after the `first` ones.
+
+    A seed is moved on, since the same seed would draw the same answer.
+    """
+    calls: list[Call] = []
+    seed = call.sampling.seed
+    while count > 0:
+        n = min(count, most)
+        sampling = structs.replace(call.sampling, n=n, seed=None if seed is None else seed + first)
+        calls.append(structs.replace(call, sampling=sampling, stream=False))
+        first += n
+        count -= n
+    return calls
