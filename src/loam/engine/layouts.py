@@ -40,7 +40,7 @@ class Piece:
             return tuple(apart[:, part].flatten(0, 1) for part in range(3))
         return torch.split(tensor, self._rows(a), dim=0)
 
-    def join(self, parts: tuple[Tensor, ...], a: Architecture) -> Tensor:
+    def join(self, parts: list[Tensor], a: Architecture) -> Tensor:
         """The inverse of `split`."""
         if self.how == "heads":
             return torch.stack([part.view(a.heads, a.head_width, *part.shape[1:]) for part in parts], dim=1).flatten(

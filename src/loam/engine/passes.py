@@ -2,23 +2,27 @@
 
 `Whole` reads whole texts without a cache: simple, differentiable, the twin that the cached form is judged by. `Paged`
 runs one step of many sequences over the paged cache. A block (see `transformer.py`) is the same for both; it asks its
-pass for the four things in which they differ: `linear`, `turn`, `attend`, and the positions.
+pass for the things in which they differ: `linear`, `activate`, `turn`, `attend`, and the positions. `exact.py` has a
+third.
 Invariant: a row sees its own sequence's positions up to its own, within the layer's window, and nothing else.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as all of torch's world names it
 from torch import Tensor, nn
 
-from loam.engine.architecture import Architecture, Turning
+from loam.engine.architecture import Activation, Architecture, Turning
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.rope import RotaryTable, turn
 from loam.engine.rows import Rows, Span
 
 Tables = dict[Turning, RotaryTable]
+Added = Mapping[nn.Module, Sequence[tuple[Tensor, nn.Module]]]
+"""What adapters add to a layer: to which rows, and by which low-rank pair."""
 
 
 def attention(
@@ -57,6 +61,21 @@ def barred(seen: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, -torch.inf)
 
 
+def activate(x: Tensor, kind: Activation) -> Tensor:
+    """The bend between two matrices of an MLP."""
+    match kind:
+        case "silu":
+            return F.silu(x)
+        case "gelu":
+            return F.gelu(x)
+        case "gelu_tanh":
+            return F.gelu(x, approximate="tanh")
+        case "relu":
+            return F.relu(x)
+        case "relu_squared":
+            return F.relu(x).square()
+
+
 class Pass:
     """What both passes share. `positions` has the shape of the tokens."""
 
@@ -67,6 +86,9 @@ class Pass:
     def linear(self, layer: nn.Module, x: Tensor) -> Tensor:
         """One matrix multiplication over all rows."""
         return layer(x)
+
+    def activate(self, x: Tensor) -> Tensor:
+        return activate(x, self.architecture.activation)
 
     def turn(self, layer: int, x: Tensor) -> Tensor:
         """Heads (..., heads, head_width), turned to their positions; as they are where the layer has none."""
@@ -132,8 +154,14 @@ class View:
 class Paged(Pass):
     """One step: rows (rows,) of many sequences, over the cache."""
 
-    def __init__(self, architecture: Architecture, tables: Tables, rows: Rows, cache: PagedCache) -> None:
+    at_once = 1
+    """Keys are read so many pages at a time, counted from the sequence's beginning."""
+
+    def __init__(
+        self, architecture: Architecture, tables: Tables, rows: Rows, cache: PagedCache, added: Added | None = None
+    ) -> None:
         self.cache = cache
+        self.added = added or {}
         self.device = cache.keys.device
         positions = [position for span in rows.spans for position in range(span.start, span.start + span.count)]
         pages = [span.pages[p // PAGE] for span in rows.spans for p in range(span.start, span.start + span.count)]
@@ -142,6 +170,16 @@ class Paged(Pass):
         self._pages, self._places = torch.tensor(pages, device=self.device), at % PAGE
         self._groups = self._grouped(rows)
 
+    def multiply(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """One matrix, over rows (rows, in)."""
+        return layer(x)
+
+    def linear(self, layer: nn.Module, x: Tensor) -> Tensor:
+        y = self.multiply(layer, x)
+        for rows, low_rank in self.added.get(layer, ()):
+            y.index_add_(0, rows, self.multiply(low_rank, x[rows]))
+        return y
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         self.cache.write(layer, self._pages, self._places, k, v)
         out = torch.empty_like(q)  # (rows, heads, head_width)
@@ -149,12 +187,16 @@ class Paged(Pass):
         for group in self._groups:
             view = group.views[window]
             keys, values = self.cache.gather(layer, view.pages)
-            keys, values = keys[:, :, : view.length].to(q.dtype), values[:, :, : view.length].to(q.dtype)
             # (sequences * count, heads, head_width) -> (sequences, heads, count, head_width)
             asked = q[group.rows].view(-1, group.count, *q.shape[1:]).transpose(1, 2)
-            read = attention(asked, keys, values, view.mask, self.architecture, causal=view.causal)
+            read = self.read(asked, keys.to(q.dtype), values.to(q.dtype), view)
             out[group.rows] = read.transpose(1, 2).flatten(0, 1)
         return out
+
+    def read(self, q: Tensor, k: Tensor, v: Tensor, view: "View") -> Tensor:
+        """Attention of one group: q (sequences, heads, count, head_width), k and v all gathered positions."""
+        k, v = k[:, :, : view.length], v[:, :, : view.length]
+        return attention(q, k, v, view.mask, self.architecture, causal=view.causal)
 
     def _grouped(self, rows: Rows) -> list[Group]:
         """Spans alike in rows, and in pages to a factor of two, so that padding costs at most that."""
@@ -175,18 +217,19 @@ class Paged(Pass):
 
     def _view(self, spans: list[Span], count: int, window: int | None) -> View:
         """The pages from the first that the window reaches to the last that is written, and who sees what there."""
-        skipped = [max(0, span.start - window + 1) // PAGE if window else 0 for span in spans]
+        step = self.at_once
+        skipped = [max(0, span.start - window + 1) // (PAGE * step) * step if window else 0 for span in spans]
         ends = [span.start + count for span in spans]  # positions, not included
         pages = [
             list(span.pages[skip : (end - 1) // PAGE + 1]) for span, skip, end in zip(spans, skipped, ends, strict=True)
         ]
-        most = max(len(own) for own in pages)
+        most = -(-max(len(own) for own in pages) // step) * step
         # A shorter sequence is padded with its own last page, behind the mask.
         table = torch.tensor([own + [own[-1]] * (most - len(own)) for own in pages], device=self.device)
         lengths = [end - skip * PAGE for end, skip in zip(ends, skipped, strict=True)]
-        length = max(lengths)
-        plain = len(set(lengths)) == 1 and (window is None or length <= window)
-        if plain and count in (1, length):
+        length = max(lengths) if step == 1 else most * PAGE
+        plain = set(lengths) == {length} and (window is None or length <= window)
+        if step == 1 and plain and count in (1, length):
             return View(table, length, None, causal=count > 1)
         at = torch.arange(length, device=self.device) + torch.tensor(skipped, device=self.device)[:, None] * PAGE
         asking = (

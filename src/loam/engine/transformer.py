@@ -21,7 +21,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as all of torch's world names it
 from torch import Tensor, nn
 
-from loam.engine.architecture import Activation, Architecture, Norm
+from loam.engine.adapters import Adapter, added_by
+from loam.engine.architecture import Architecture, Norm
+from loam.engine.exact import Exact, ExactPaged
 from loam.engine.kvcache import PagedCache
 from loam.engine.passes import Paged, Pass, Tables, Whole
 from loam.engine.rope import RotaryTable
@@ -47,20 +49,6 @@ class Normed(nn.Module):
         h = h * torch.rsqrt(h.square().mean(-1, keepdim=True) + self.eps)
         gain = self.weight.float()
         return (h * (1.0 + gain if self.kind == "rms_plus_one" else gain)).to(x.dtype)
-
-
-def activate(x: Tensor, kind: Activation) -> Tensor:
-    match kind:
-        case "silu":
-            return F.silu(x)
-        case "gelu":
-            return F.gelu(x)
-        case "gelu_tanh":
-            return F.gelu(x, approximate="tanh")
-        case "relu":
-            return F.relu(x)
-        case "relu_squared":
-            return F.relu(x).square()
 
 
 class Attention(nn.Module):
@@ -106,15 +94,14 @@ class MLP(nn.Module):
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
-        self.activation: Activation = a.activation
         self.gate_proj = nn.Linear(a.width, a.hidden, bias=a.mlp_bias) if a.gated else None
         self.up_proj = nn.Linear(a.width, a.hidden, bias=a.mlp_bias)
         self.down_proj = nn.Linear(a.hidden, a.width, bias=a.mlp_bias)
 
     def forward(self, x: Tensor, way: Pass) -> Tensor:
         if self.gate_proj is None:
-            return way.linear(self.down_proj, activate(way.linear(self.up_proj, x), self.activation))
-        gate = activate(way.linear(self.gate_proj, x), self.activation)
+            return way.linear(self.down_proj, way.activate(way.linear(self.up_proj, x)))
+        gate = way.activate(way.linear(self.gate_proj, x))
         return way.linear(self.down_proj, gate * way.linear(self.up_proj, x))
 
 
@@ -164,6 +151,10 @@ class Transformer(nn.Module):
             self.tables["rope"] = RotaryTable(a.rope, a.context)
         if a.local_rope:
             self.tables["local_rope"] = RotaryTable(a.local_rope, a.context)
+        self.adapters: dict[str, Adapter] = {}
+        """By the name that a `Span` says."""
+        self.exact: Exact | None = None
+        """Set it to `Exact()`, and `step` gives a row the same bits alone and in any batch, chunk or number of threads."""
 
     @property
     def architecture(self) -> Architecture:
@@ -193,7 +184,10 @@ class Transformer(nn.Module):
 
     def paged(self, rows: Rows, cache: PagedCache) -> Paged:
         """The pass of one step over the cache."""
-        return Paged(self.architecture, self.tables, rows, cache)
+        added = added_by(self.adapters, rows, cache.keys.device)
+        if self.exact is not None:
+            return ExactPaged(self.architecture, self.tables, rows, cache, added, self.exact)
+        return Paged(self.architecture, self.tables, rows, cache, added)
 
     def embed(self, tokens: Tensor, way: Pass) -> Tensor:
         """Tokens (...) to the residual stream's beginning (..., width)."""
