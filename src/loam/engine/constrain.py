@@ -16,12 +16,12 @@ from loam.core.errors import ModelFailure, refuse
 
 SPACES = r"[\x20\x0A\x0D\x09]{0,20}"
 """Between the parts of JSON: enough for a model's own indentation, with an end for one that writes spaces for ever."""
-ENDS = """}]")>,:;.@-_/ 0123456789tfnabcdeghijklmopqrsuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"""
+ENDS = """}])>",:;0123456789ntf-[{(<.@_/abcdeghijklmopqrsuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ """
 """What a search for an end tries, in this order."""
 LONGEST_GRAMMAR = 1_000_000
 """Characters."""
-LONGEST_CLOSING = 2048
-"""Tokens that the search for a way to end may take."""
+LONGEST_WAY = 512
+"""Tokens: no longer way to an end is looked for."""
 _LIMITS = LLParserLimits(verbose_errors=False, max_grammar_size=200_000)
 
 
@@ -74,9 +74,10 @@ class Constraint:
         self._at = LLMatcher(tokens, grammar, log_level=0, limits=_LIMITS)
         self._way: list[int] | None = None  # to an end from here, where one is known
         self._next_way: list[int] | None = None  # from where `steer` leads
-        self._ends: list[int] = []
-        self._strategy = 0
-        self._zone = 0
+        self._ends = np.zeros(0, dtype=np.int64)
+        self._quote = self._letter = 0
+        self._best = 0  # the walk that found the last way
+        self._steers = False
         self.closed = False
         """Whether a token was written for no other reason than that the limit was near."""
         if self._at.is_error():
@@ -88,6 +89,8 @@ class Constraint:
 
     def advance(self, token: int) -> None:
         """The answer goes on with `token`, or ends where it is one that ends answers."""
+        if self._next_way is None and self._way and self._way[0] == token:
+            self._next_way = self._way[1:]  # a forced token, which needed no steering
         self._way, self._next_way = self._next_way, None
         if not self._at.consume_token(token):
             raise _unsupported(self._at.get_error().partition("\n")[0])
@@ -115,32 +118,50 @@ class Constraint:
         return token in self._tokens.eos_tokens
 
     def close_within(self, most: int) -> None:
-        """Look for a way to end before `steer` is used. Raises `ModelFailure` where `most` tokens do not suffice."""
-        self._ends = [token for each in ENDS for token in self._tokens.greedy_tokenize(each)[:1]]
-        found = self._way_to_end(self._at, LONGEST_CLOSING)
-        if found is None or len(found) > most:
-            shortest = "no way to end it was found" if found is None else f"the shortest end found takes {len(found)}"
-            raise refuse("bad_request", f"{most} tokens are too few for this grammar: {shortest}", param="max_tokens")
-        self._zone = 4 * len(found) + 64
+        """Look for a way to end, which `steer` then keeps. Raises `ModelFailure` where `most` tokens do not suffice."""
+        self._ends = np.array([token for each in ENDS for token in self._tokens.greedy_tokenize(each)[:1]])
+        self._quote, self._letter = (self._tokens.greedy_tokenize(each)[0] for each in '"q')
+        for walk in range(3):
+            way = self._walk(self._at.deep_copy(), walk, LONGEST_WAY if self._way is None else len(self._way) - 1)
+            if way is not None:
+                self._way, self._best = way, walk
+        if self._way is None or len(self._way) > most:
+            found = "no way to end it was found" if self._way is None else f"the shortest found takes {len(self._way)}"
+            raise refuse("bad_request", f"{most} tokens are too few for this grammar: {found}", param="max_tokens")
+        self._steers = True
 
     def steer(self, token: int, left: int) -> int:
-        """`token`, or another one where after `token` the `left - 1` tokens that remain would not suffice for an end.
+        """`token`; or another one where after `token` no end is found within the `left - 1` tokens that remain.
 
-        Only near the limit: before, an end is far closer than the limit, and looking for it costs about a millisecond.
+        A way to end is known at every token, and mostly it is still one after the next: that takes some 30 microseconds
+        to see. Only where a bracket, a key or a value begins is one looked for anew, in about a millisecond.
         """
-        if left > self._zone:
+        if not self._steers:
             return token
         after = self._at.deep_copy()
         if not after.consume_token(token):
             return token  # `advance` will say why
-        way = [] if after.is_stopped() else self._way_to_end(after, left - 1)
+        way = self._old_way(after, left - 1)
         if way is None:
-            here = self._way if self._way is not None else self._way_to_end(self._at, left)
-            if here is not None:
-                self.closed = True
-                token, *way = here or [self._tokens.eos_token]
+            way = self._way_to_end(after, min(left - 1, LONGEST_WAY))
+        if way is None and self._way is not None and left <= LONGEST_WAY:
+            self.closed = True
+            token, *way = self._way or [self._tokens.eos_token]
         self._next_way = way
         return token
+
+    def _old_way(self, after: LLMatcher, most: int) -> list[int] | None:
+        """The way known so far, or the rest of it, where it still leads to an end; most tokens change nothing of it."""
+        way = self._way or []
+        for start in range(min(len(way), 8) + 1):
+            rest = way[start:]
+            if len(rest) <= most and after.validate_tokens(rest) == len(rest):
+                after.consume_tokens(rest)
+                ended = after.is_accepting()
+                after.rollback(len(rest))
+                if ended:
+                    return rest
+        return None
 
     def _way_to_end(self, start: LLMatcher, most: int) -> list[int] | None:
         """Tokens, at most `most`, after which the grammar may end: the first of three greedy walks that gets there.
@@ -149,33 +170,37 @@ class Constraint:
         """
         if start.is_accepting():
             return []
-        for turn in range(3):
-            strategy = (self._strategy + turn) % 3
-            way = self._walk(start.deep_copy(), strategy, most)
+        for walk in sorted(range(3), key=lambda each: each != self._best):
+            way = self._walk(start.deep_copy(), walk, most)
             if way is not None:
-                self._strategy = strategy
+                self._best = walk
                 return way
         return None
 
-    def _walk(self, at: LLMatcher, strategy: int, most: int) -> list[int] | None:
+    def _walk(self, at: LLMatcher, walk: int, most: int) -> list[int] | None:
         way: list[int] = []
         while not at.is_accepting():
             forced = at.compute_ff_tokens()
-            taken = forced or [self._preferred(_mask(at, self._tokens.vocab_size), strategy, way)]
+            taken = forced or [self._preferred(_mask(at, self._tokens.vocab_size), walk, way)]
             if len(way) + len(taken) > most or at.try_consume_tokens(taken) < len(taken):
                 return None
             way += taken
         return way
 
-    def _preferred(self, mask: NDArray[np.bool_], strategy: int, way: list[int]) -> int:
-        """Of the tokens that may lead to an end: brackets before quotes, but quotes in a string; or the least used."""
-        ends = [token for token in self._ends if mask[token]]
-        if not ends:
+    def _preferred(self, mask: NDArray[np.bool_], walk: int, way: list[int]) -> int:
+        """A token that may lead to an end.
+
+        In a string its quote, first of all in walk 1; else the first of `ENDS`, in walk 2 the one least used so far.
+        """
+        ends = self._ends[mask[self._ends]]
+        if not len(ends):
             return int(mask.argmax())
-        if strategy == 2:
-            return min(ends, key=way.count)
-        quote, letter = self._tokens.greedy_tokenize('"')[0], self._tokens.greedy_tokenize("q")[0]
-        return quote if mask[quote] and (strategy == 1 or mask[letter]) else ends[0]
+        if mask[self._quote] and (walk == 1 or mask[self._letter]):
+            return self._quote
+        if walk < 2:
+            return int(ends[0])
+        space = self._ends[-1]
+        return min(ends.tolist(), key=lambda each: (each == space, way.count(each)))
 
 
 def _mask(at: LLMatcher, vocabulary: int) -> NDArray[np.bool_]:
