@@ -160,6 +160,11 @@ class Transformer(nn.Module):
     def architecture(self) -> Architecture:
         return self._architecture
 
+    @property
+    def uniform(self) -> bool:
+        """Prompts and answers go through the same arithmetic; with `exact` they give the same bits."""
+        return True
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (batch, time, vocabulary) of whole texts (batch, time), without a cache; differentiable."""
         way = self.whole(tokens)
