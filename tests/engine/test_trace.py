@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from loam.core.errors import ModelFailure
 from loam.engine.asks import Ask, Draw, Said
 from loam.engine.engine import Engine
+from loam.engine.exact import Exact
 from loam.engine.inspection import Inspection, Wish
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.load import Loaded, load
@@ -134,6 +135,19 @@ def test_the_tokens_are_those_that_the_engine_writes(llama: Path, settings: dict
     others = (Ask(id=name, prompt=prompt[:2], max_tokens=9, draw=Draw(seed=9)) for name in "bc")
     in_company = said_of(subject, ask, *others)
     assert [one.token for one in in_company] == [one.token for one in alone]
+
+
+def test_with_the_exact_forward_the_same_bits_are_shown_in_any_company(llama: Path) -> None:
+    subject = subject_of(llama)
+    subject.model.exact = Exact()
+    wish = Wish(prompt=PROMPT, steps=6, layers=True, seed=3)
+    found = inspect(subject, wish)
+    prompt = tuple(piece.id for piece in found.prompt)
+    others = (Ask(id=name, prompt=prompt[:3], max_tokens=9, draw=Draw(seed=9)) for name in "bc")
+    said = said_of(subject, Ask(id="a", prompt=prompt, max_tokens=6, draw=wish.draw, logprobs=0), *others)
+    assert [one.logprob for one in said] == [step.drawn.logprob for step in found.steps]
+    for step in found.steps:
+        assert math.log(step.layers[-1].drawn_probability) == pytest.approx(step.drawn.logprob, abs=1e-12)
 
 
 def said_of(subject: Subject, *asks: Ask) -> list[Said]:

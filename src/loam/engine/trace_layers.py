@@ -10,11 +10,11 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from loam.engine.inspection import Guess, Head, Layer, Look, Piece, Wish
 from loam.engine.kvcache import PagedCache
-from loam.engine.passes import Paged, attention_weights
+from loam.engine.passes import Paged, Pass, attention_weights
 from loam.engine.rows import Rows
 from loam.engine.sampling import Floats, Weights, softmax_weights
 from loam.engine.transformer import Block, Transformer
@@ -38,16 +38,29 @@ class Seen:
     """(vocabulary,): the logit lens."""
 
 
-class Listening(Paged):
-    """The pass of a step, which keeps the last row's queries and what its heads read."""
+class Listening(Pass):
+    """A step's own pass, overheard: the last row's queries and what its heads read are kept."""
 
     query: Tensor
     """(heads, head_width)"""
     read: Tensor
     """(heads, head_width)"""
 
+    def __init__(self, inner: Paged) -> None:
+        self.inner = inner
+        self.architecture, self.positions = inner.architecture, inner.positions
+
+    def linear(self, layer: nn.Module, x: Tensor) -> Tensor:
+        return self.inner.linear(layer, x)
+
+    def activate(self, x: Tensor) -> Tensor:
+        return self.inner.activate(x)
+
+    def turn(self, layer: int, x: Tensor) -> Tensor:
+        return self.inner.turn(layer, x)
+
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        out = super().attend(layer, q, k, v)
+        out = self.inner.attend(layer, q, k, v)
         self.query, self.read = q[-1], out[-1]
         return out
 
@@ -55,7 +68,7 @@ class Listening(Paged):
 @torch.inference_mode()
 def look(model: Transformer, rows: Rows, cache: PagedCache) -> tuple[Tensor, list[Seen]]:
     """One step of one sequence: its logits (vocabulary,) in fp32, and each layer at its last row."""
-    way = Listening(model.architecture, model.tables, rows, cache)
+    way = Listening(model.paged(rows, cache))
     x = model.embed(torch.tensor(rows.tokens, device=cache.keys.device), way)  # (rows, width)
     seen: list[Seen] = []
     for block in model.layers:
@@ -83,12 +96,12 @@ def _weights(model: Transformer, block: Block, way: Listening, rows: Rows) -> Te
     architecture, layer = model.architecture, block.self_attn.layer
     [span] = rows.spans
     length = span.start + span.count
-    pages = torch.tensor(span.pages, device=way.device)
-    keys, _ = way.cache.read(layer, pages, length)  # (kv_heads, length, head_width)
+    pages = torch.tensor(span.pages, device=way.inner.device)
+    keys, _ = way.inner.cache.read(layer, pages, length)  # (kv_heads, length, head_width)
     mask = None
     window = architecture.window(layer)
     if window is not None and window < length:
-        mask = torch.zeros(length, device=way.device)
+        mask = torch.zeros(length, device=way.inner.device)
         mask[: length - window] = -torch.inf
     query = way.query[None, :, None]  # (1, heads, 1, head_width)
     return attention_weights(query, keys[None].to(query.dtype), mask, architecture)[0, :, 0]
