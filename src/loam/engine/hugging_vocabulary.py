@@ -59,6 +59,9 @@ class HuggingVocabulary:
             return None
         return self.tokenizer.decode(list(tokens), skip_special_tokens=False)
 
+    def as_json(self) -> str | None:
+        return self.tokenizer.to_str()
+
 
 def read_json(file: Path) -> HuggingVocabulary:
     """A tokenizer.json. Raises EngineError."""

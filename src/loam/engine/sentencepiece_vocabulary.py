@@ -68,6 +68,9 @@ class PieceVocabulary:
     def decode(self, tokens: Sequence[int]) -> str | None:
         return None
 
+    def as_json(self) -> str | None:
+        return None
+
 
 def read_pieces(file: Path, *, begins: bool = True, ends: bool = False, prefix_after: bool = True) -> PieceVocabulary:
     """A SentencePiece model. Raises EngineError."""

@@ -55,6 +55,9 @@ class RankVocabulary:
     def decode(self, tokens: Sequence[int]) -> str | None:
         return None
 
+    def as_json(self) -> str | None:
+        return None
+
 
 def is_ranks(file: Path) -> bool:
     """Whether a file looks like tiktoken's: Llama 3 ships one under SentencePiece's name."""

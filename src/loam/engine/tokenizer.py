@@ -157,6 +157,10 @@ class Tokenizer:
         """The ids of a conversation; see `prompt`."""
         return self.encode(self.prompt(messages, tools, **extras))
 
+    def as_json(self) -> str | None:
+        """The tokenizer as a tokenizer.json, which grammars are checked by; None for a format that has none."""
+        return self._vocabulary.as_json()
+
     def close(self) -> None:
         """Ends the process that renders templates, where one was started."""
         self._renderer.close()

@@ -33,6 +33,10 @@ class Vocabulary(Protocol):
         """The text of tokens where it is more than their bytes; None where it is not."""
         ...
 
+    def as_json(self) -> str | None:
+        """The same vocabulary as a tokenizer.json; None where it cannot be written as one."""
+        ...
+
 
 def byte_letters() -> dict[str, int]:
     """GPT-2's letters for bytes: printable bytes stand for themselves, the others for letters from U+0100 on."""

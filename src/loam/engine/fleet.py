@@ -1,0 +1,208 @@
+"""Which checkpoints there are, which are in memory, and which has to go when another is wanted.
+
+Knows names, folders and processes, no torch. Invariants: a checkpoint is opened once however many ask for it at a time;
+one that answers is never put away for another.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+from loam.core.errors import EngineError, Failure, ModelFailure, fail, refuse
+from loam.engine.client import EngineProcess
+from loam.engine.protocol import About, Order
+from loam.engine.settings import LocalSettings
+
+CONFIG = "config.json"
+GGUF = ".gguf"
+_BUSY_SECONDS = 5.0
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """A checkpoint as `loam models list` shows it. `problem` is why it could not be loaded, the last time."""
+
+    name: str
+    path: str
+    state: Literal["on disk", "loading", "loaded"]
+    bytes_on_disk: int
+    running: int = 0
+    problem: str = ""
+    about: About | None = None
+
+
+class Fleet:
+    """The checkpoints of one provider called `name`. Raises ModelFailure for whatever keeps one from answering.
+
+    `started` makes the process of an order; tests give another.
+    """
+
+    def __init__(
+        self, name: str, settings: LocalSettings, *, started: Callable[[Order], EngineProcess] = EngineProcess
+    ) -> None:
+        self._name = name
+        self._settings = settings
+        self._make = started
+        self._more: dict[str, str] = {}  # paths that were named while the gateway ran
+        self._loaded: dict[str, EngineProcess] = {}  # the one asked longest ago first
+        self._loading: dict[str, asyncio.Task[EngineProcess]] = {}
+        self._problems: dict[str, str] = {}
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Every checkpoint by its name: those of the folder, then those that the settings or `load` name."""
+        folder = self._settings.folder
+        found: Mapping[str, Path] = in_folder(Path(folder).expanduser()) if folder else {}
+        given = {**self._settings.paths, **self._more}
+        return {**found, **{name: Path(path).expanduser() for name, path in given.items()}}
+
+    def find(self, name: str) -> tuple[str, Path, str]:
+        """A checkpoint's name and path, and the adapter that a call for MODEL:ADAPTER means."""
+        paths = self.paths
+        for model, adapter in ((name, ""), (name.rpartition(":")[0], name.rpartition(":")[2])):
+            if model in paths:
+                return model, paths[model], adapter
+        there = ", ".join(sorted(paths)) or f"none; put a checkpoint's folder into {self._settings.folder or 'models'}"
+        raise fail(
+            "not_found", self._name, f"there is no checkpoint called {name!r} here; there are: {there}", sent=False
+        )
+
+    async def engine(self, name: str) -> EngineProcess:
+        """The process that answers for a checkpoint; it is started where it does not run yet."""
+        model, path, _ = self.find(name)
+        running = self._loaded.pop(model, None)
+        if running is not None and running.alive:
+            self._loaded[model] = running  # the youngest again
+            return running
+        task = self._loading.get(model)
+        if task is None:
+            task = self._loading[model] = asyncio.ensure_future(self._load(model, path))
+            task.add_done_callback(lambda done: self._loading.pop(model, None))
+        return await asyncio.shield(task)
+
+    async def load(self, name: str, path: str = "") -> EngineProcess:
+        """Opens a checkpoint, at a path that nobody has named before where one is given."""
+        if path:
+            place = _place(path)
+            if not is_checkpoint(place):
+                raise refuse("not_found", f"{path} is no checkpoint: neither a folder with {CONFIG} nor a {GGUF} file")
+            name = name or (place.stem if place.is_file() else place.name)
+            known = self.paths.get(name)
+            if known is not None and known.resolve() != place:
+                raise refuse("conflict", f"{name!r} is the checkpoint at {known}; give this one another name")
+            self._more[name] = str(place)
+        return await self.engine(name)
+
+    async def _load(self, name: str, path: Path) -> EngineProcess:
+        await self._make_room(path)
+        settings = self._settings
+        used = sum(process.about.bytes for process in self._loaded.values() if process.about)
+        order = Order(
+            name=name,
+            path=str(path),
+            weights=settings.weights,
+            device=settings.device,
+            threads=settings.threads,
+            memory=None if settings.memory is None else settings.memory - used,
+            cache=settings.cache,
+            batch=settings.batch,
+            queue=settings.queue,
+            context=settings.context,
+            draft=settings.drafts.get(name, ""),
+            adapters=settings.adapters.get(name, {}),
+        )
+        process = self._make(order)
+        try:
+            await process.start()
+        except EngineError as error:
+            self._problems[name] = str(error)
+            raise fail("unavailable", self._name, str(error), sent=False) from error
+        self._problems.pop(name, None)
+        self._loaded[name] = process
+        return process
+
+    async def _make_room(self, path: Path) -> None:
+        """Puts idle checkpoints away until there is room for one more."""
+        for name in [name for name, process in self._loaded.items() if not process.alive]:
+            await self._loaded.pop(name).close(grace=0)
+        limit = self._settings.memory
+        while self._loaded and (
+            len(self._loaded) >= self._settings.loaded
+            or (limit is not None and self._bytes() + bytes_on_disk(path) > limit)
+        ):
+            idle = next((name for name, process in self._loaded.items() if not process.running), None)
+            if idle is None:
+                message = f"all {len(self._loaded)} checkpoints in memory are answering; come back in a moment"
+                failure = Failure(
+                    kind="rate_limit", message=message, provider=self._name, retry_after=_BUSY_SECONDS, sent=False
+                )
+                raise ModelFailure(failure)
+            await self.unload(idle)
+
+    def _bytes(self) -> int:
+        return sum(process.about.bytes for process in self._loaded.values() if process.about)
+
+    async def unload(self, name: str) -> None:
+        """Puts a checkpoint away; answers that run get `grace` seconds."""
+        process = self._loaded.pop(self.find(name)[0], None)
+        if process is not None:
+            await process.close(grace=self._settings.grace)
+
+    def states(self) -> list[State]:
+        return [self.state(name, path) for name, path in sorted(self.paths.items())]
+
+    def state(self, name: str, path: Path) -> State:
+        process = self._loaded.get(name)
+        alive = process is not None and process.alive
+        return State(
+            name=name,
+            path=str(path),
+            state="loaded" if alive else "loading" if name in self._loading else "on disk",
+            bytes_on_disk=bytes_on_disk(path),
+            running=process.running if process is not None and alive else 0,
+            problem=self._problems.get(name, ""),
+            about=process.about if process is not None and alive else None,
+        )
+
+    async def close(self) -> None:
+        """Ends every process; the gateway has waited for its calls before."""
+        for task in list(self._loading.values()):
+            task.cancel()
+            with suppress(asyncio.CancelledError, ModelFailure):
+                await task
+        await asyncio.gather(*(process.close(grace=self._settings.grace) for process in self._loaded.values()))
+        self._loaded.clear()
+
+
+def _place(path: str) -> Path:
+    return Path(path).expanduser().resolve()
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether something looks like a checkpoint: a folder with config.json, or a .gguf file."""
+    return (path / CONFIG).is_file() if path.is_dir() else path.suffix == GGUF and path.is_file()
+
+
+def in_folder(folder: Path) -> Mapping[str, Path]:
+    """The checkpoints in a folder, by name; those of the hub's kind, OWNER/NAME, a folder further down."""
+    found: dict[str, Path] = {}
+    with suppress(OSError):
+        for path in sorted(folder.iterdir()):
+            if is_checkpoint(path):
+                found[path.stem if path.is_file() else path.name] = path
+            elif path.is_dir():
+                below = [inner for inner in sorted(path.iterdir()) if is_checkpoint(inner)]
+                found |= {f"{path.name}/{inner.stem if inner.is_file() else inner.name}": inner for inner in below}
+    return found
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Bytes of a checkpoint's weights."""
+    files = [path] if path.is_file() else path.glob("*.safetensors")
+    total = 0
+    with suppress(OSError):
+        total = sum(file.stat().st_size for file in files)
+    return total

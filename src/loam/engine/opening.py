@@ -1,0 +1,130 @@
+"""Opens a checkpoint for serving: weights, forward, cache, tokenizer and what its files recommend, as one thing.
+
+Knows every part of the engine. Invariant: what cannot be served is refused here, in words that name file and remedy,
+before the first answer is asked.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from loam.core.errors import EngineError
+from loam.engine.architecture import Architecture
+from loam.engine.constrain import grammar_of, grammar_tokens
+from loam.engine.drawing import defaults_of
+from loam.engine.engine import Engine, EngineSettings, page_bytes
+from loam.engine.kvcache import PAGE, PagedCache
+from loam.engine.load import Loaded, load
+from loam.engine.protocol import About, Order
+from loam.engine.rows import Forward
+from loam.engine.text import Voice
+from loam.engine.tokenizer import Tokenizer, read_object
+
+_SHARE = 0.25
+"""Of the free memory, what the cache may take where nobody says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checkpoint that answers. `loaded.model` is the plain decoder, `forward` what the engine runs."""
+
+    engine: Engine
+    voice: Voice
+    about: About
+    loaded: Loaded
+    forward: Forward
+    cache_type: torch.dtype
+
+
+def open_model(order: Order) -> Opened:
+    """Raises EngineError."""
+    threads = order.threads or _cores()
+    torch.set_num_threads(threads)
+    path = Path(order.path)
+    tokenizer = Tokenizer.open(path)
+    loaded = load(path, weights=order.weights, device=order.device, memory_limit=order.memory)
+    forward, kernel = _forward(loaded, threads)
+    architecture = loaded.architecture
+    stops = loaded.stop_tokens | tokenizer.stop_tokens
+    written = tokenizer.as_json()
+    cache_type = torch.float32
+    cache = PagedCache(architecture, _pages(order, architecture, cache_type), dtype=cache_type, device=order.device)
+    engine = Engine(
+        forward,
+        cache,
+        EngineSettings(batch=order.batch, queue=order.batch + order.queue),  # a batch that comes at once waits first
+        draft=_draft(order, architecture),
+        tokens=grammar_tokens(written, vocabulary=architecture.vocabulary, stop_tokens=stops) if written else None,
+        adapters=(),
+    )
+    voice = Voice(
+        tokenizer=tokenizer,
+        context=min(engine.context, order.context or engine.context),
+        vocabulary=architecture.vocabulary,
+        stop_tokens=stops,
+        defaults=defaults_of(read_object(path / "generation_config.json")) if path.is_dir() else defaults_of({}),
+        grammar=grammar_of,
+    )
+    return Opened(engine, voice, _about(order, loaded, voice, kernel), loaded, forward, cache_type)
+
+
+def _forward(loaded: Loaded, threads: int) -> tuple[Forward, str]:
+    return loaded.model, "torch"
+
+
+def _draft(order: Order, architecture: Architecture) -> Forward | None:
+    if not order.draft:
+        return None
+    draft = load(Path(order.draft), weights=order.weights, device=order.device)
+    if draft.architecture.vocabulary != architecture.vocabulary:
+        raise EngineError(
+            f"{order.draft} cannot guess for {order.path}: its vocabulary has {draft.architecture.vocabulary} tokens, "
+            f"not {architecture.vocabulary}; use a smaller model of the same family"
+        )
+    return draft.model
+
+
+def _pages(order: Order, architecture: Architecture, cache_type: torch.dtype) -> int:
+    """Pages of the cache: as many as a full batch needs, within what memory allows."""
+    context = min(architecture.context, order.context or architecture.context)
+    one = -(-context // PAGE)
+    most = (order.cache or int(_SHARE * _free())) // page_bytes(architecture, cache_type)
+    if most < 2:
+        raise EngineError(
+            f"{order.path}: no memory is left for keys and values; set a smaller context, or more bytes for `cache`"
+        )
+    return min(one * order.batch + order.batch, most)
+
+
+def _free() -> int:
+    """Bytes of memory that can be had without swapping."""
+    try:
+        with Path("/proc/meminfo").open(encoding="ascii") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _about(order: Order, loaded: Loaded, voice: Voice, kernel: str) -> About:
+    weights = {id(tensor): tensor for tensor in (*loaded.model.parameters(), *loaded.model.buffers())}
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()}
+    return About(
+        name=order.name,
+        path=order.path,
+        family=loaded.architecture.family,
+        parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+        bytes=sum(tensor.nbytes for tensor in weights.values()),
+        context=voice.context,
+        vocabulary=loaded.architecture.vocabulary,
+        weights=order.weights if order.weights != "auto" else "+".join(sorted(kinds)),
+        device=order.device,
+        template=bool(voice.tokenizer.template()),
+        tools=voice.form,
+        kernel=kernel,
+    )
