@@ -64,6 +64,7 @@ from loam.offer import Offer
 from loam.planners.prices import PriceBook
 from loam.prompting.around import Around
 from loam.prompting.capabilities import Capabilities
+from loam.prompting.fitting import Fitted
 from loam.prompting.technique import Techniques
 from loam.providers.transport import HttpTransport
 from loam.storage.database import Database
@@ -104,6 +105,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     settings: Settings
     clock: Clock
     models: Mapping[str, Model]
+    capabilities: Capabilities
     table: RouteTable
     prices: PriceBook
     index: Library
@@ -181,7 +183,7 @@ def around_of(parts: Parts) -> Around:
     """What the techniques have beside their model."""
     kinds = {name: kind_of(name, provider).name for name, provider in parts.settings.providers.items()}
     embed = embedding(parts.opened.encoder)
-    surroundings = Surroundings(parts.table, parts.prices, parts.clock, kinds, Capabilities.load())
+    surroundings = Surroundings(parts.table, parts.prices, parts.clock, kinds, parts.capabilities)
     return surroundings.around(embed, datasets_of(parts.settings.techniques.datasets, embed))
 
 
@@ -203,6 +205,18 @@ def searching_of(parts: Parts) -> Searching:
     )
 
 
+def models_of(settings: Settings, capabilities: Capabilities, clock: Clock, stack: AsyncExitStack) -> dict[str, Model]:
+    """The configured providers, each asked for structured answers as it can give them; `stack` closes them."""
+    models: dict[str, Model] = {}
+    for name, provider in settings.providers.items():
+        transport = HttpTransport(name, ca_file=provider.ca_file, max_connections=provider.max_connections)
+        stack.push_async_callback(transport.close)
+        kind = kind_of(name, provider)
+        built = kind.build(name, provider, transport, clock)
+        models[name] = Fitted(built, kind.name, capabilities, lacks=provider.lacks)
+    return models
+
+
 @asynccontextmanager
 async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGenerator[House, None]:
     """Opens the data folder and everything that stands on it; closes it in reverse. Raises LoamError."""
@@ -215,11 +229,8 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         grounding = settings.grounding
         index = await open_library(grounding.store, folder / "documents.db", grounding.search)
         stack.push_async_callback(index.close)
-        models: dict[str, Model] = {}
-        for name, provider in settings.providers.items():
-            transport = HttpTransport(name, ca_file=provider.ca_file, max_connections=provider.max_connections)
-            stack.push_async_callback(transport.close)
-            models[name] = kind_of(name, provider).build(name, provider, transport, clock)
+        capabilities = Capabilities.load()
+        models = models_of(settings, capabilities, clock, stack)
         bodies = Bodies(settings.ledger.largest_body)
         opened = open_encoder(grounding.encoder, folder, models)
         stack.callback(opened.close)
@@ -231,6 +242,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
             settings=settings,
             clock=clock,
             models=models,
+            capabilities=capabilities,
             table=table,
             prices=prices,
             index=index,

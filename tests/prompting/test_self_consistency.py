@@ -131,8 +131,10 @@ async def test_leaving_stops_every_sample(said: list[Delta]) -> None:
     model = Scripted([*said, HANG], [HANG], [HANG])
     reading = asyncio.ensure_future(hear(SelfConsistency(model, Options(n=5)), call()))
     await asyncio.sleep(1)
+    start = asyncio.get_running_loop().time()
     reading.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reading
+    assert asyncio.get_running_loop().time() == start
     assert model.closed == len(model.calls) == 3
     assert asyncio.all_tasks() == before

@@ -11,7 +11,7 @@
 Invariant: a `Failure` is made where the failure is seen, by a named constructor below; nobody reads its text to decide.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -94,6 +94,8 @@ class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     param: str = ""
     type: str = ""
     sent: bool = True
+    details: dict[str, Any] | None = None
+    """What a client may want to read by program: the tries that were made, and what they used."""
 
     @property
     def http_status(self) -> int:

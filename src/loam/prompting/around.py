@@ -6,11 +6,12 @@ Knows no provider, price list or encoder. Invariant: a technique works without a
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from loam.core.calls import Call
 from loam.core.money import Money
 from loam.prompting.examples import Embed, ExampleSet
+from loam.prompting.schemas import Schemas
 
 Lint = Callable[[Call], Sequence[dict[str, Any]]]
 """What is to be said of a call's prompt, one object a finding."""
@@ -28,7 +29,7 @@ class Around(Struct, frozen=True, kw_only=True):
     """`quote`: the most that a call can cost, None where that can't be known; without it no cap in money can be kept.
 
     `draws`: how many answers the model gives to one prompt. `reasons`: whether it reasons by itself. `datasets`: sets
-    of examples by name.
+    of examples by name. `schemas`: those that were compiled before.
     """
 
     quote: Callable[[Call], Money | None] | None = None
@@ -37,6 +38,7 @@ class Around(Struct, frozen=True, kw_only=True):
     embed: Embed | None = None
     lint: Lint | None = None
     datasets: Mapping[str, ExampleSet] = {}
+    schemas: Schemas = field(default_factory=Schemas)
 
 
 NOTHING = Around()

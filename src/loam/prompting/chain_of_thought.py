@@ -12,10 +12,10 @@ from typing import Annotated
 from msgspec import Meta, Struct, structs
 
 from loam.core.calls import Call, Delta, Step, Usage
-from loam.core.messages import Message, Text, say
 from loam.core.ports import Model
 from loam.prompting.answers import CLOSE, OPEN
 from loam.prompting.around import NOTHING, Around
+from loam.prompting.instructing import instructed
 from loam.prompting.reasoning import Extract, Split
 
 NAME = "chain_of_thought"
@@ -47,7 +47,7 @@ class ChainOfThought:
         if off:
             yield Delta(step=Step(NAME, "done", {"skipped": "the model reasons by itself"}))
         choices: dict[int, Split] = {}
-        async with aclosing(self._inner.answer(call if off else told(call))) as deltas:
+        async with aclosing(self._inner.answer(call if off else instructed(call, ASKED))) as deltas:
             async for delta in deltas:
                 if off:
                     yield delta
@@ -67,18 +67,6 @@ class ChainOfThought:
         sampling = call.sampling
         effort = sampling.reasoning_effort not in (None, "none", "minimal")
         return effort or sampling.thinking_budget is not None or self._around.reasons(call)
-
-
-def told(call: Call) -> Call:
-    """The call with the wish for steps at the end of its system message, so that a cached prefix stays what it was."""
-    messages = list(call.messages)
-    place = next((at for at, message in enumerate(messages) if message.role == "system"), None)
-    if place is None:
-        messages.insert(0, say("system", ASKED))
-    else:
-        old = messages[place]
-        messages[place] = Message("system", (*old.parts, Text(f"\n\n{ASKED}")), old.name)
-    return structs.replace(call, messages=tuple(messages))
 
 
 def _pieces(delta: Delta, split: Split | None) -> list[Delta]:

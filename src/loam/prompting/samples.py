@@ -11,10 +11,9 @@ from msgspec import Struct, structs
 
 from loam.core.answers import collect
 from loam.core.branches import Branches
-from loam.core.calls import Answer, Call, Choice, Head, Usage
+from loam.core.calls import Answer, Call, Choice, Head
 from loam.core.errors import Failure, ModelFailure
 from loam.core.ports import Model
-from loam.prompting.purse import Hold, Purse
 
 
 class Sample(Struct, frozen=True):
@@ -29,10 +28,9 @@ class Sample(Struct, frozen=True):
 class Sampler:
     """Draws answers from `inner` on the bill of one call."""
 
-    def __init__(self, inner: Model, branches: Branches, purse: Purse) -> None:
+    def __init__(self, inner: Model, branches: Branches) -> None:
         self._inner = inner
         self._branches = branches
-        self._purse = purse
         self.drawn = 0
 
     async def draw(self, calls: Sequence[Call]) -> AsyncGenerator[Sample, None]:
@@ -55,31 +53,9 @@ class Sampler:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _one(self, call: Call) -> Answer:
-        hold = self._purse.take(call)
-        if hold is None:
-            raise ModelFailure(_NO_ROOM)
-        asked = self._branches.branch(call)
-        if self._purse.limited:
-            asked.trace.may_retry = lambda: self._purse.extend(call, hold)
-        usage: Usage | None = None
-        try:
-            answer = await collect(self._inner.answer(asked))
-            usage = answer.usage
-            self._branches.spend(usage)
-            return answer
-        finally:
-            self._settle(asked, hold, usage)
-
-    def _settle(self, asked: Call, hold: Hold, usage: Usage | None) -> None:
-        trace = asked.trace
-        tried = sum(attempt.input_tokens + attempt.output_tokens for attempt in trace.attempts)
-        tokens = usage.total if usage is not None else tried if trace.attempts else hold.tokens
-        self._purse.settle(hold, trace.cost, tokens)
-
-
-_NO_ROOM = Failure(
-    kind="budget", code="technique_cap", message="the cap of this technique leaves no room for another call"
-)
+        answer = await collect(self._inner.answer(self._branches.branch(call)))
+        self._branches.spend(answer.usage)
+        return answer
 
 
 def _samples(task: "asyncio.Task[Answer]", index: int, n: int) -> list[Sample]:

@@ -19,7 +19,7 @@ from loam.core.money import dollars
 from loam.core.ports import Model
 from loam.prompting.around import NOTHING, Around
 from loam.prompting.forms import Form, form_of
-from loam.prompting.purse import Purse, micro, spent_up
+from loam.prompting.purse import CAP, capped
 from loam.prompting.samples import Sample, Sampler, split
 from loam.prompting.votes import Stop, Tally
 
@@ -69,16 +69,15 @@ class SelfConsistency:
         if call.sampling.n != 1:
             raise refuse("unsupported", "self-consistency gives one answer; ask with n = 1", param="n")
         form = form_of(options.normalise, self._around.embed)
-        purse = Purse(micro(options.max_cost_usd), None, self._around.quote)
         tally, samples = Tally(options.n, options.stop, options.confidence), list[Sample]()
         branches = Branches(call)
-        sampler = Sampler(self._inner, branches, purse)
+        sampler = Sampler(capped(self._inner, options.max_cost_usd, None, self._around.quote), branches)
         try:
-            async with aclosing(self._vote(self._varied(purse.bounded(call)), sampler, tally, form)) as drawn:
+            async with aclosing(self._vote(self._varied(call), sampler, tally, form)) as drawn:
                 async for sample in drawn:
                     samples.append(sample)
                     yield Delta(step=Step(NAME, "sample", _told(sample, tally, options.n)))
-            best = _best(samples, tally, micro(options.max_cost_usd))
+            best = _best(samples, tally)
             branches.name()
             report = self._report(samples, tally, branches)
         finally:
@@ -124,14 +123,11 @@ class SelfConsistency:
         }
 
 
-def _best(samples: list[Sample], tally: Tally, cap: int | None) -> Sample:
+def _best(samples: list[Sample], tally: Tally) -> Sample:
     """The first sample of the winning class; without any class the first that said anything. Raises ModelFailure."""
     said = sorted((sample for sample in samples if sample.choice is not None), key=lambda sample: sample.index)
     if not said:
-        failures = [sample.failure for sample in samples if sample.failure is not None]
-        if all(failure.code == "technique_cap" for failure in failures):
-            raise spent_up("self-consistency", cap, done=0)
-        raise ModelFailure(failures[0])
+        raise ModelFailure(next(sample.failure for sample in samples if sample.failure is not None))
     votes = tally.ranked()
     return next(sample for sample in said if sample.index == votes[0].samples[0]) if votes else said[0]
 
@@ -144,5 +140,5 @@ def _told(sample: Sample, tally: Tally, n: int) -> dict[str, Any]:
 
 def _why(failures: list[Failure], tally: Tally, n: int) -> str:
     if failures:
-        return "cap" if failures[0].code == "technique_cap" else "failure"
+        return "cap" if failures[0].code == CAP else "failure"
     return "all" if tally.used >= n else "decided"

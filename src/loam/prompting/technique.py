@@ -14,8 +14,9 @@ from loam.core.answers import refused
 from loam.core.calls import Call, Delta, Wish
 from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import Model
-from loam.prompting import chain_of_thought, few_shot, self_consistency, zero_shot
+from loam.prompting import chain_of_thought, few_shot, self_consistency, structured, zero_shot
 from loam.prompting.around import NOTHING, Around
+from loam.prompting.purse import capped
 
 
 class TechniqueSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +33,7 @@ TECHNIQUES: dict[str, tuple[Any, Build]] = {
     few_shot.NAME: (few_shot.Options, few_shot.FewShot),
     chain_of_thought.NAME: (chain_of_thought.Options, chain_of_thought.ChainOfThought),
     self_consistency.NAME: (self_consistency.Options, self_consistency.SelfConsistency),
+    structured.NAME: (structured.Options, structured.Structured),
 }
 """A row a technique: what it may be told, and how it is put around a model."""
 
@@ -45,10 +47,10 @@ class Techniques:
 
     def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
         wish = call.controls.technique
-        if not wish:
+        if not wish and call.output is None:
             return self._inner.answer(call)
         try:
-            model = self._built(wish, call)
+            model = self._built(wish or [], call)
         except ModelFailure as error:
             return refused(error)
         return model.answer(structs.replace(call, controls=structs.replace(call.controls, technique=None)))
@@ -59,10 +61,40 @@ class Techniques:
         if call.task != "chat":
             raise refuse("unsupported", "a technique needs a chat call", param="loam.technique")
         model = self._inner
-        for options in reversed(wishes(wish)):
+        techniques = ordered(wishes(wish), formed=call.output is not None)
+        for options in techniques:  # a cap counts every call that is really made, however deep
+            model = _within(options, model, self._around)
+        for options in reversed(techniques):
             _, build = TECHNIQUES[options.__struct_config__.tag]
-            model = build(model, options, self._around)
+            model = build(model, _uncapped(options), self._around)
         return model
+
+
+_CAPS = ("max_cost_usd", "max_tokens")
+
+
+def _within(options: Any, model: Model, around: Around) -> Model:
+    money, tokens = (getattr(options, name, None) for name in _CAPS)
+    return capped(model, money, tokens, around.quote)
+
+
+def _uncapped(options: Any) -> Any:
+    return structs.replace(options, **{name: None for name in _CAPS if getattr(options, name, None) is not None})
+
+
+def ordered(options: list[Any], *, formed: bool) -> list[Any]:
+    """The techniques of a call, outermost first.
+
+    Where the answer has a form, it is checked innermost, so that each sample of a vote fits; and a chain of thought is
+    then the first of two passes, since reasoning has no place in the form.
+    """
+    form = next((one for one in options if isinstance(one, structured.Options)), None)
+    if form is None and not formed:
+        return options
+    form = form or structured.Options()
+    if any(isinstance(one, chain_of_thought.Options) for one in options):
+        form = structs.replace(form, two_pass=True)
+    return [one for one in options if not isinstance(one, (structured.Options, chain_of_thought.Options))] + [form]
 
 
 def wishes(wish: Wish | list[Wish]) -> list[Any]:

@@ -73,8 +73,8 @@ def encode_error(failure: Failure, call_id: str) -> bytes:
     """The body of an error response, and the data of an `error` event."""
     kind = failure.type if failure.type in _KIND else _TYPE.get(failure.kind, "invalid_request_error")
     error: dict[str, Any] = {"type": kind, "message": failure.message}
-    if failure.code:
-        error["details"] = {"error_code": failure.code}
+    if failure.code or failure.details:
+        error["details"] = {"error_code": failure.code, **(failure.details or {})}
     return msgspec.json.encode({"type": "error", "error": error, "request_id": call_id})
 
 

@@ -78,12 +78,14 @@ _WORDS: dict[str, Kind] = {
 def encode_error(failure: Failure, call_id: str) -> bytes:
     """The body of an error response, or the data of a stream's error event."""
     kind = failure.kind
-    error = {
+    error: dict[str, Any] = {
         "message": failure.message,
         "type": _CLIENT_TYPES.get(kind, "invalid_request_error"),
         "param": failure.param or None,
         "code": failure.code or _CLIENT_CODES.get(kind),
     }
+    if failure.details:
+        error["details"] = failure.details
     if call_id:
         error["call_id"] = call_id
     return msgspec.json.encode({"error": error})

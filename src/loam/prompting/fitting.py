@@ -1,0 +1,105 @@
+"""A provider as an answer with a schema meets it: by its own means where it has them, in words where it has none.
+
+Knows what a provider enforces only through its row of `capabilities.toml`. Invariant: whatever is left out of a schema
+here is named, and nothing is taken out of what the answer is checked against: that is the client's own schema.
+"""
+
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from typing import Any, Literal, cast
+
+import msgspec
+from msgspec import Struct, structs
+
+from loam.core.calls import Call, Delta, Output, Step
+from loam.core.ports import Model
+from loam.prompting.capabilities import Capabilities, Capability
+from loam.prompting.instructing import instructed
+
+NAME = "structured"
+JSON_ONLY = "Answer with a JSON value and nothing else: no words around it, no code block."
+_SCHEMA = "It must fit this JSON Schema: "
+
+Mode = Literal["native", "json", "prompted"]
+"""native: the provider holds the answer to the schema. json: to JSON of any shape. prompted: the model is told."""
+
+
+class Fit(Struct, frozen=True):
+    """How one provider is asked; `dropped` are words of the schema that it would refuse."""
+
+    output: Output | None
+    mode: Mode
+    instruction: str = ""
+    dropped: tuple[str, ...] = ()
+
+
+class Fitted:
+    """A provider of `kind`, asked for structured answers as it can give them. `lacks` are fields that it refuses."""
+
+    def __init__(self, inner: Model, kind: str, capabilities: Capabilities, lacks: Collection[str] = ()) -> None:
+        self._inner = inner
+        self._kind = kind
+        self._capabilities = capabilities
+        self._mute = "response_format" in lacks
+
+    def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
+        return self._inner.answer(call) if call.output is None else self._run(call, call.output)
+
+    async def _run(self, call: Call, output: Output) -> AsyncGenerator[Delta, None]:
+        model = call.target.model if call.target is not None else call.model
+        row = self._capabilities.find(self._kind, model)
+        fit = fit_of(output, structs.replace(row, enforces="none") if self._mute else row)
+        if fit.dropped:
+            call.trace.warn(f"{call.target or model} takes a schema without {', '.join(fit.dropped)}; Loam checks them")
+        asked = structs.replace(call, output=fit.output)
+        if fit.instruction:
+            asked = instructed(asked, fit.instruction)
+        yield Delta(step=Step(NAME, "mode", {"mode": fit.mode, "dropped": list(fit.dropped)}))
+        async with aclosing(self._inner.answer(asked)) as deltas:
+            async for delta in deltas:
+                yield delta
+
+
+def fit_of(output: Output, row: Capability) -> Fit:
+    """How a provider with such a row is asked for such an answer."""
+    if output.kind == "json" or output.schema is None:
+        if row.enforces == "none" or output.mode == "prompted":
+            return Fit(None, "prompted", JSON_ONLY)
+        return Fit(output, "json")
+    written = f"{JSON_ONLY} {_SCHEMA}{msgspec.json.encode(output.schema).decode()}"
+    if output.mode == "prompted" or (row.enforces == "none" and output.mode != "native"):
+        return Fit(None, "prompted", written)
+    if row.enforces == "json" and output.mode != "native":
+        return Fit(Output("json"), "json", written)
+    dropped: set[str] = set()
+    schema = output.schema
+    if row.drops and (output.strict or not row.strict):
+        schema = cast("dict[str, Any]", relaxed(schema, frozenset(row.drops), dropped))
+    told = structs.replace(output, schema=schema)
+    return Fit(told, "native", "" if row.sees else written, tuple(sorted(dropped)))
+
+
+_MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+_SCHEMAS = (
+    "items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "unevaluatedItems",
+    "unevaluatedProperties",
+)  # fmt: skip
+
+
+def relaxed(schema: Any, drops: frozenset[str], dropped: set[str]) -> Any:
+    """The schema without the words `drops`, where they are words of it and not names of members or plain data."""
+    if not isinstance(schema, dict):
+        return schema
+    kept: dict[str, Any] = {}
+    for word, value in cast("dict[str, Any]", schema).items():
+        if word in drops:
+            dropped.add(word)
+        elif word in _MAPS and isinstance(value, dict):
+            inner = cast("dict[str, Any]", value)
+            kept[word] = {name: relaxed(one, drops, dropped) for name, one in inner.items()}
+        elif word in _LISTS and isinstance(value, list):
+            kept[word] = [relaxed(one, drops, dropped) for one in cast("list[Any]", value)]
+        else:
+            kept[word] = relaxed(value, drops, dropped) if word in _SCHEMAS else value
+    return kept

@@ -1,0 +1,110 @@
+"""What a provider is sent of a schema, and that nothing is lost of what the answer is checked against."""
+
+from typing import Any
+
+import pytest
+
+from loam.core.answers import collect
+from loam.core.calls import Output, Target
+from loam.prompting.capabilities import Capabilities
+from loam.prompting.fitting import Fit, Fitted, fit_of
+from loam.prompting.structured import Structured
+from tests.gateway.virtual import Scripted, call, text
+
+pytestmark = pytest.mark.anyio
+
+TABLE = Capabilities.load()
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "default": {"type": "string", "minLength": 2, "default": "x"},
+        "tags": {"type": "array", "uniqueItems": True, "items": {"anyOf": [{"not": {}}, {"type": "null"}]}},
+    },
+    "required": ["default", "tags"],
+    "additionalProperties": False,
+    "$defs": {"minLength": {"type": "string", "maxLength": 3}},
+}  # fmt: skip
+
+
+def fit(kind: str, model: str, **output: Any) -> Fit:
+    return fit_of(Output("schema", SCHEMA, **output), TABLE.find(kind, model))
+
+
+def test_a_relaxed_copy_loses_words_of_the_schema_and_no_names() -> None:
+    strict = fit("openai", "gpt-5-mini", strict=True)
+    assert strict.mode == "native"
+    assert strict.dropped == ("default", "maxLength", "minLength", "not", "uniqueItems")
+    assert strict.output is not None
+    assert strict.output.schema == {
+        "type": "object",
+        "properties": {
+            "default": {"type": "string"},
+            "tags": {"type": "array", "items": {"anyOf": [{}, {"type": "null"}]}},
+        },
+        "required": ["default", "tags"],
+        "additionalProperties": False,
+        "$defs": {"minLength": {"type": "string"}},
+    }
+    assert SCHEMA["properties"]["default"]["minLength"] == 2
+
+
+def test_what_openai_is_not_asked_to_enforce_goes_as_it_is() -> None:
+    assert fit("openai", "gpt-5-mini") == Fit(Output("schema", SCHEMA), "native")
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "mode", "told"),
+    [
+        ("anthropic", "claude-sonnet-4-5", "native", False),
+        ("anthropic", "claude-3-haiku", "prompted", True),
+        ("groq", "openai/gpt-oss-20b", "native", False),
+        ("groq", "llama-3.1-8b-instant", "json", True),
+        ("together", "any", "native", True),
+        ("compatible", "deepseek-chat", "json", True),
+        ("compatible", "qwen", "native", False),
+        ("local", "any", "native", False),
+        ("", "any", "native", False),
+    ],
+)
+def test_each_kind_is_asked_as_it_can(kind: str, model: str, mode: str, told: bool) -> None:
+    found = fit(kind, model)
+    assert found.mode == mode
+    assert bool(found.instruction) == told
+    assert (found.output is None) == (mode == "prompted")
+
+
+def test_the_wish_outranks_the_table() -> None:
+    assert fit("local", "any", mode="prompted").mode == "prompted"
+    assert fit("groq", "llama-3.1-8b-instant", mode="native").mode == "native"
+    assert fit_of(Output("json"), TABLE.find("anthropic", "claude-3-opus")).instruction
+
+
+async def test_the_schema_is_told_in_words_and_the_answer_checked_against_all_of_it() -> None:
+    provider = Scripted(text('{"default": "a", "tags": []}'), text('{"default": "abc", "tags": []}'))
+    model = Structured(Fitted(provider, "openai", TABLE))
+    asked = call(output=Output("schema", SCHEMA, strict=True), target=Target("o", "gpt-5"))
+    answer = await collect(model.answer(asked))
+    assert answer.text == '{"default": "abc", "tags": []}'  # minLength was dropped on the way there, and yet kept
+    assert "takes a schema without default, maxLength" in asked.trace.warnings[0]
+    assert {step.event for step in answer.steps} == {"mode", "retry", "done"}
+
+
+async def test_a_server_that_refuses_the_field_is_told_in_words() -> None:
+    provider = Scripted(text("[]"))
+    await collect(Fitted(provider, "compatible", TABLE, lacks=("response_format",)).answer(call(output=Output("json"))))
+    assert provider.calls[0].output is None
+    assert provider.calls[0].messages[0].role == "system"
+
+
+async def test_other_calls_pass_as_they_are() -> None:
+    provider = Scripted(text("x"))
+    asked = call()
+    await collect(Fitted(provider, "openai", TABLE).answer(asked))
+    assert provider.calls[0] is asked
+
+
+def test_every_row_has_its_month_and_source() -> None:
+    text = (TABLE.find(kind, "x") for kind in ("openai", "anthropic", "groq", "together", "compatible", "local"))
+    assert all(row.date >= "2026-10" and row.source for row in text)
+    assert TABLE.find("openai", "GPT-5-mini").reasons("GPT-5-mini")
+    assert not TABLE.find("openai", "gpt-4o").reasons("gpt-4o")
