@@ -30,6 +30,7 @@ from loam.gateway.route import RouteSettings
 from loam.gateway.server import ServerSettings
 from loam.grounding.ground import GroundSettings
 from loam.planners.prices import PriceOverride
+from loam.prompting.lint.settings import LintSettings
 from loam.prompting.technique import TechniqueSettings
 from loam.providers.provider import ProviderSettings
 from loam.storage.database import Durability
@@ -60,6 +61,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     grounding: GroundSettings = GroundSettings()
     prompts: PromptSettings = PromptSettings()
     techniques: TechniqueSettings = TechniqueSettings()
+    lint: LintSettings = LintSettings()
     default_route: Annotated[
         str, Meta(description="Route or provider/model for model names that nothing else claims; empty for none.")
     ] = ""

@@ -15,6 +15,8 @@ COMMANDS = {
     "ingest": "Take documents into a collection.",
     "search": "Show the passages of a collection that match a question.",
     "rag": "Measure how well a collection is searched, answered from and cited.",
+    "lint": "Find what a prompt leaves open, and prove that a better one is better.",
+    "prompts": "Push, show and compare prompts, and move their labels.",
     "keys": "Make, list and disable the keys of users and teams.",
     "budgets": "Limit what a key, a user or a team may spend.",
     "calls": "List, show and follow the calls on record.",

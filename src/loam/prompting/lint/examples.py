@@ -1,0 +1,80 @@
+"""The examples that a prompt shows: pairs of labelled lines, tagged blocks, arrows.
+
+Pure. Knows how people write examples; not what makes one right. Invariant: a pair whose answer is empty is the place
+for the model's answer and no example.
+"""
+
+import re
+
+from msgspec import Struct
+
+from loam.prompting.lint.words import WORDS
+
+_LABEL = re.compile(r"^[ \t>*#-]*\**(?P<label>[A-Za-z][\w ]{0,24}?)(?: ?\d+)?\**:\**[ \t]*(?P<value>.*)$")
+_TAGGED = re.compile(r"<(?P<tag>example|sample|shot)\b[^>]*>(?P<inner>.*?)</(?P=tag)>", re.IGNORECASE | re.DOTALL)
+_ARROW = re.compile(r"^[ \t]*(?:[-*•][ \t]+)?(?P<input>\S.*?)\s*(?:->|=>|→)\s*(?P<output>\S.*)$", re.MULTILINE)
+
+
+class Example(Struct, frozen=True):
+    """Where it stands in the text, and what it shows as the answer."""
+
+    start: int
+    end: int
+    output: str
+
+
+def examples(text: str) -> list[Example]:
+    """Every example in a text, in order."""
+    tagged = [Example(found.start(), found.end(), _output(found["inner"])) for found in _TAGGED.finditer(text)]
+    if tagged:
+        return tagged
+    return _pairs(text) or _arrows(text)
+
+
+def _output(inner: str) -> str:
+    pairs = _pairs(inner)
+    if pairs:
+        return pairs[-1].output
+    arrow = _ARROW.search(inner)
+    return arrow["output"].strip() if arrow else inner.strip()
+
+
+def _pairs(text: str) -> list[Example]:
+    """Two labelled lines, the second one's label that of an answer; a heading between them parts them."""
+    found: list[Example] = []
+    opened: tuple[int, str] | None = None
+    lines = text.split("\n")
+    place = 0
+    for number, line in enumerate(lines):
+        labelled = _LABEL.match(line)
+        label = labelled["label"].strip().lower() if labelled else ""
+        if line.startswith("#"):
+            opened = None
+        elif labelled and opened and label in WORDS.answers and (label != "a" or opened[1] in ("q", "question")):
+            output = _until_blank([labelled["value"], *lines[number + 1 :]])
+            if output and not re.fullmatch(r"<.*>|\{\{?\w+\}?\}", output):
+                end = place + len(line) + text[place + len(line) :].find(output.split("\n")[-1])
+                found.append(Example(opened[0], max(end, place + len(line)), output))
+            opened = None
+        elif labelled and label not in WORDS.answers and (labelled["value"].strip() or opened is None):
+            opened = (place, label)
+        place += len(line) + 1
+    return found
+
+
+def _until_blank(lines: list[str]) -> str:
+    """An answer's lines up to the first empty one or the next label."""
+    taken: list[str] = []
+    for number, line in enumerate(lines):
+        if number and (not line.strip() or _LABEL.match(line)):
+            break
+        taken.append(line)
+    return "\n".join(taken).strip()
+
+
+def _arrows(text: str) -> list[Example]:
+    """Lines with arrows, where a line before them speaks of examples."""
+    head = re.search(r"\bexamples?\b[^\n]*:[ \t]*\n", text, re.IGNORECASE)
+    if head is None:
+        return []
+    return [Example(f.start(), f.end(), f["output"].strip()) for f in _ARROW.finditer(text, head.end())]
