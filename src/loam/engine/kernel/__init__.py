@@ -1,0 +1,48 @@
+"""The compiled forward for CPUs: C that is built at first use, for the CPU it finds; see docs/design/kernel.md.
+
+Knows what may be missing (a compiler, a family it covers) and says so. Invariant: whatever is missing, the answer is
+None and a reason, never an error: plain torch serves then.
+
+    forward = compiled(loaded.model, threads=2) or loaded.model
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from loam.engine.kernel import binding, build
+from loam.engine.kernel.binding import Kind
+from loam.engine.kernel.run import Compiled
+from loam.engine.kernel.weights import reason, weights_of
+from loam.engine.transformer import Transformer
+
+__all__ = ["Compiled", "compiled"]
+_log = logging.getLogger(__name__)
+
+
+def compiled(
+    model: Transformer,
+    *,
+    threads: int,
+    weights: Kind = "int8",
+    cache: Path | None = None,
+    compiler: str = "cc",
+    tell: Callable[[str], None] = _log.info,
+) -> Compiled | None:
+    """A Forward of `model` by the kernel, its weights packed as `weights`; None where there can be none.
+
+    `tell` is called with the reason then. `cache` is where built libraries lie, ~/.cache/loam/kernel if not given. The
+    model's own weights are read here and not needed afterwards, but for the embedding table.
+    """
+    why = reason(model.architecture)
+    if model.embed_tokens.weight.device.type != "cpu":
+        why = "the model is not on the CPU"
+    if why:
+        tell(f"no compiled kernel for {model.architecture.family}: {why}; torch serves")
+        return None
+    try:
+        library = binding.open_library(build.build(cache=cache, compiler=compiler))
+    except build.Unbuilt as missing:
+        tell(f"no compiled kernel: {missing}; torch serves, some three times slower")
+        return None
+    return Compiled(library, model.architecture, weights_of(model), threads=threads, kind=weights)

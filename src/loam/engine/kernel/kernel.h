@@ -1,0 +1,101 @@
+/* The shapes that Python and C share (binding.py mirrors them field by field), and what the files offer each other. */
+#ifndef LOAM_KERNEL_H
+#define LOAM_KERNEL_H
+
+#include <stdatomic.h>
+#include "vectors.h"
+
+#define PAGE 32   /* positions on a page of the cache: kvcache.PAGE */
+#define BLOCK 32  /* outputs that lie together in a packed matrix */
+#if defined(__AVX512F__)
+#define TILE 12   /* rows that share one pass over a block: 12 * 2 sums and 2 weights fit 32 registers */
+#else
+#define TILE 4    /* a vector takes two registers of 16, or more */
+#endif
+#define QUERIES 4 /* queries that share one pass over keys and values */
+#define ROPES 2
+
+/* A matrix (outputs, inputs), packed in blocks of 32 outputs; a block is one contiguous stream, read once a tile.
+   INT8: (blocks, inputs / 4, 32, 4) bytes, each the weight plus 128, and one scale an output.
+   BF16 and FP32: (blocks, inputs, 32). Missing outputs and inputs are zero. */
+typedef struct {
+    void *packed;
+    float *scales;
+    float *bias; /* of `outputs` numbers, or NULL */
+    int32_t type, outputs, inputs, gated; /* gated: 16 gates, then the 16 ups they belong to, in each block */
+} Matrix;
+
+typedef struct {
+    float *attention_norm, *mlp_norm, *query_norm, *key_norm, *attention_after, *mlp_after; /* gains, or NULL */
+    Matrix qkv, out, up, down;
+    int32_t window, rope; /* 0: sees everything; -1: not rotated */
+} Layer;
+
+typedef struct {
+    int32_t layers, width, heads, kv_heads, head_width, hidden, vocabulary, activation;
+    int32_t embedding_type, wide_norm, rope_width[ROPES]; /* wide_norm: queries and keys are normed over all heads */
+    float norm_eps, embedding_scale, residual_scale, logit_scale, logit_softcap, attention_scale, attention_softcap;
+    const float *cosines[ROPES], *sines[ROPES]; /* (positions, rope_width / 2) */
+    const void *embedding; /* (vocabulary, width) */
+    const float *final_norm;
+    Matrix head;
+    Layer *layer;
+} Model;
+
+typedef struct {
+    int32_t rows, spans, wanted, cache_type;
+    const int32_t *tokens, *starts, *counts, *first_page, *pages, *wanted_rows;
+    void *keys, *values;
+    int64_t layer_stride, page_stride; /* in numbers; a key head's stride on a page is PAGE * head_width */
+    float *logits;                     /* (wanted, vocabulary) */
+} Step;
+
+typedef struct Pool Pool;
+
+/* What a step works on; lives in memory that grows to the largest step. */
+typedef struct {
+    const Model *model;
+    const Step *step;
+    Pool *pool;
+    atomic_int *counters; /* one a phase */
+    int32_t *position, *span_of;
+    int64_t *first_item;  /* where a span's attention items begin */
+    int32_t longest;      /* positions of the longest sequence, rounded up to whole pages */
+    float *x, *delta;     /* (rows, width): the residual stream, and what is normed before it joins */
+    float *qkv, *mixed, *hidden; /* (rows, (heads + 2 kv_heads) head_width), (rows, heads head_width), (rows, hidden) */
+    int8_t *bytes;        /* activations as a matrix reads them: int8 or fp32 */
+    float *row_scale;
+    int32_t *row_sum;
+    float *scores;        /* (threads, QUERIES, longest) */
+} Work;
+
+typedef struct {
+    Work work;
+    size_t room;
+    char *memory;
+} Runner;
+
+typedef void (*Job)(void *context, int thread);
+Pool *pool_new(int threads);
+void pool_run(Pool *pool, Job job, void *context);
+void pool_wait(Pool *pool, int thread); /* a barrier between phases */
+int pool_threads(const Pool *pool);
+void pool_free(Pool *pool);
+
+enum { STORE, ADD, GATE };
+typedef struct {
+    const Matrix *matrix;
+    float *out;         /* (rows, stride) */
+    int64_t stride;
+    int32_t rows, into; /* STORE: out = y; ADD: out += scale * y; GATE: out = activation(gate) * up */
+    int32_t activation;
+    float scale, softcap;
+} Product;
+int64_t row_bytes(const Matrix *matrix);
+void prepare_row(const Work *work, const Matrix *matrix, int row, float *x, const float *gain);
+void multiply(const Work *work, const Product *product, atomic_int *counter);
+
+void attend(Work *work, int layer, int thread, atomic_int *counter);
+int64_t attention_items(const Model *model, int32_t count);
+
+#endif

@@ -1,0 +1,137 @@
+"""The compiled forward: a decoder's weights, packed, and one call a step.
+
+Knows the engine's rows and cache and the kernel's structures. Invariant (P9): a row's result depends on its own
+sequence alone; no bit changes with the batch, the cut of a prompt or the number of threads (see linear.c, attention.c).
+"""
+
+import ctypes
+import weakref
+from array import array
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from loam.engine.architecture import Architecture
+from loam.engine.kernel import binding, pack
+from loam.engine.kernel.binding import Kind, Layer, Model, Step
+from loam.engine.kernel.weights import LayerWeights, Linear, Weights
+from loam.engine.kvcache import PAGE, PagedCache
+from loam.engine.rope import RotaryTable
+from loam.engine.rows import Rows
+
+
+class Compiled:
+    """A Forward by the compiled kernel, on `threads` threads of its own. One caller at a time."""
+
+    uniform = True
+
+    def __init__(
+        self, library: ctypes.CDLL, architecture: Architecture, weights: Weights, *, threads: int, kind: Kind
+    ) -> None:
+        self.architecture = architecture
+        self.kind: Kind = kind
+        self._library = library
+        self._runner: int = library.loam_new(threads)
+        if not self._runner:
+            raise MemoryError("no memory for the kernel's threads")
+        self._end = weakref.finalize(self, library.loam_free, self._runner)
+        self._held: dict[int, tuple[Tensor, Tensor]] = {}
+        self._kept: list[Any] = []  # what the kernel points at and Python must not free
+        self._ropes: tuple[RotaryTable, ...] = weights.ropes
+        self._turned = 0  # how many positions the rotary tables hold
+        self._model = self._packed(weights)
+
+    def step(self, rows: Rows, cache: PagedCache) -> Tensor:
+        """Logits (wanted, vocabulary) in fp32; writes every row's keys and values into `cache` (fp32, bf16 or fp16)."""
+        vocabulary = self.architecture.vocabulary
+        logits = torch.empty((len(rows.wanted), vocabulary), dtype=torch.float32)
+        if not rows.tokens:
+            return logits
+        pages = array("i", chain.from_iterable(span.pages for span in rows.spans))
+        _check(rows, pages, cache.pages, vocabulary)
+        self._turn_up_to(max(span.start + span.count for span in rows.spans))
+        first, at = array("i"), 0
+        for span in rows.spans:
+            first.append(at)
+            at += len(span.pages)
+        held = [array("i", rows.tokens), first, pages, array("i", rows.wanted)]
+        held += [array("i", (span.start for span in rows.spans)), array("i", (span.count for span in rows.spans))]
+        tokens, first_page, flat, wanted, starts, counts = (numbers.buffer_info()[0] for numbers in held)
+        step = Step(
+            rows=len(rows.tokens), spans=len(rows.spans), wanted=len(rows.wanted),
+            cache_type=pack.TYPES[cache.keys.dtype],
+            tokens=tokens, starts=starts, counts=counts, first_page=first_page, pages=flat, wanted_rows=wanted,
+            keys=cache.keys.data_ptr(), values=cache.values.data_ptr(),
+            layer_stride=cache.keys.stride(0), page_stride=cache.keys.stride(1), logits=logits.data_ptr(),
+        )  # fmt: skip
+        if self._library.loam_step(self._runner, ctypes.byref(self._model), ctypes.byref(step)):
+            raise MemoryError(f"no memory for a step of {len(rows.tokens)} rows")
+        return logits
+
+    def _turn_up_to(self, length: int) -> None:
+        if length <= self._turned:
+            return
+        for index, rope in enumerate(self._ropes):
+            rope.at(torch.zeros(1, dtype=torch.long), length)
+            self._model.cosines[index], self._model.sines[index] = rope.cos.data_ptr(), rope.sin.data_ptr()
+            self._held[index] = (rope.cos, rope.sin)
+        self._turned = min((rope.cos.shape[0] for rope in self._ropes), default=length)
+
+    def _packed(self, weights: Weights) -> Model:
+        shape, kind = self.architecture, self.kind
+        queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+        each = ((queries + 2 * keys, shape.width), (shape.width, queries), (2 * shape.hidden, shape.width))
+        each += ((shape.width, shape.hidden),)
+        size = pack.packed_bytes(kind, shape.vocabulary, shape.width)
+        size += shape.layers * sum(pack.packed_bytes(kind, *one) for one in each)
+        size += 4 * (shape.width + 64) * (4 * shape.layers + 2) + 8 * 64 * shape.layers * shape.head_width
+        arena = pack.Arena(size)
+        layers = (Layer * shape.layers)()
+        for index, layer in enumerate(weights.layers):
+            self._pack_layer(arena, layers[index], layer, index)
+        model = Model(
+            layers=shape.layers, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads,
+            head_width=shape.head_width, hidden=shape.hidden, vocabulary=shape.vocabulary,
+            activation=0 if shape.activation == "silu" else 1, embedding_type=pack.TYPES[weights.embedding.dtype],
+            norm_eps=shape.norm_eps, embedding_scale=shape.embedding_scale, residual_scale=shape.residual_scale,
+            logit_scale=shape.logit_scale, logit_softcap=shape.logit_softcap or 0.0,
+            attention_scale=shape.score_scale, wide_norm=shape.qk_norm == "width",
+            attention_softcap=shape.attention_softcap or 0.0,
+            embedding=self._address(weights.embedding, as_it_is=True), final_norm=self._address(weights.final_norm),
+            head=pack.pack(self._library, self._runner, arena, (weights.head,), kind=kind, bias=weights.head_bias),
+        )  # fmt: skip
+        for index, rope in enumerate(weights.ropes):
+            model.rope_width[index] = rope.rope.width
+        model.layer = ctypes.cast(layers, ctypes.POINTER(Layer))
+        self._kept += [arena, layers]
+        return model
+
+    def _pack_layer(self, arena: pack.Arena, to: Layer, layer: LayerWeights, index: int) -> None:
+        def packed(*parts: Linear, bias: tuple[Tensor, ...] = (), gated: bool = False) -> binding.Matrix:
+            return pack.pack(self._library, self._runner, arena, parts, kind=self.kind, bias=bias, gated=gated)
+
+        to.qkv = packed(*layer.qkv, bias=layer.qkv_bias)
+        to.out = packed(layer.out, bias=layer.out_bias)
+        to.up = packed(*layer.gate_up, gated=True)
+        to.down = packed(layer.down, bias=layer.down_bias)
+        for name, gain in layer.gains.items():
+            setattr(to, name, self._address(gain))
+        to.window, to.rope = self.architecture.window(index) or 0, layer.rope
+
+    def _address(self, tensor: Tensor, *, as_it_is: bool = False) -> int:
+        kept = tensor.detach() if as_it_is else tensor.detach().to(torch.float32, copy=True)
+        kept = kept.contiguous()
+        self._kept.append(kept)
+        return kept.data_ptr()
+
+
+def _check(rows: Rows, pages: "array[int]", there: int, vocabulary: int) -> None:
+    """C reads where it is told to; so what it is told is looked at first."""
+    if max(pages) >= there or min(pages) < 0 or max(rows.tokens) >= vocabulary or min(rows.tokens) < 0:
+        raise ValueError(f"a token is outside the vocabulary of {vocabulary}, or a page outside the cache's {there}")
+    if any(span.start + span.count > len(span.pages) * PAGE for span in rows.spans):
+        raise ValueError("a span goes past its pages")
+    if sum(span.count for span in rows.spans) != len(rows.tokens) or max(rows.wanted, default=0) >= len(rows.tokens):
+        raise ValueError("spans and tokens do not agree, or a row is wanted that is not there")

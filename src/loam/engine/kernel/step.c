@@ -1,0 +1,238 @@
+/* One step of a decoder: tokens in, logits out, in one parallel region with a barrier between phases.
+
+   Every thread runs `decode`; within a phase rows, blocks or tiles are taken one by one as threads become free.
+   Invariant: what a phase reads was finished before the last barrier. */
+#include <math.h>
+#include <stdlib.h>
+#include "kernel.h"
+
+enum { PHASES = 10, EXTRA = 4 }; /* a layer's counters, and those before and after the layers */
+
+static float embedding_at(const Model *m, int64_t index) {
+    if (m->embedding_type == FP32) return ((const float *)m->embedding)[index];
+    uint16_t half = ((const uint16_t *)m->embedding)[index];
+    if (m->embedding_type == FP16) return half_float(half);
+    uint32_t bits = (uint32_t)half << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+static void begin_row(Work *w, int row) {
+    const Model *m = w->model;
+    int64_t token = w->step->tokens[row];
+    float *x = w->x + (int64_t)row * m->width;
+    for (int i = 0; i < m->width; i++) x[i] = m->embedding_scale * embedding_at(m, token * m->width + i);
+}
+
+static void norm(const Model *m, float *x, int width, const float *gain) {
+    float squares = 0;
+    for (int i = 0; i < width; i++) squares += x[i] * x[i];
+    float factor = 1 / sqrtf(squares / (float)width + m->norm_eps);
+    for (int i = 0; i < width; i++) x[i] = x[i] * factor * gain[i];
+}
+
+/* Number i turns with number i + width / 2: the convention of Hugging Face's checkpoints. */
+static void turn(float *x, int width, const float *cosines, const float *sines) {
+    for (int i = 0; i < width / 2; i++) {
+        float a = x[i], b = x[i + width / 2];
+        x[i] = a * cosines[i] - b * sines[i];
+        x[i + width / 2] = b * cosines[i] + a * sines[i];
+    }
+}
+
+/* Norms and turns a row's queries and keys, and writes its keys and values into the cache. */
+static void place_row(Work *w, int layer, int row) {
+    const Model *m = w->model;
+    const Step *s = w->step;
+    const Layer *l = &m->layer[layer];
+    int width = m->head_width, heads = m->heads + m->kv_heads, position = w->position[row];
+    float *qkv = w->qkv + (int64_t)row * (heads + m->kv_heads) * width;
+    if (m->wide_norm) {
+        norm(m, qkv, m->heads * width, l->query_norm);
+        norm(m, qkv + m->heads * width, m->kv_heads * width, l->key_norm);
+    }
+    for (int h = 0; h < heads; h++) {
+        const float *gain = h < m->heads ? l->query_norm : l->key_norm;
+        if (gain && !m->wide_norm) norm(m, qkv + h * width, width, gain);
+        if (l->rope >= 0) {
+            int64_t at = (int64_t)position * (m->rope_width[l->rope] / 2);
+            turn(qkv + h * width, m->rope_width[l->rope], m->cosines[l->rope] + at, m->sines[l->rope] + at);
+        }
+    }
+    int page = s->pages[s->first_page[w->span_of[row]] + position / PAGE];
+    for (int h = 0; h < m->kv_heads; h++) {
+        int64_t at = layer * s->layer_stride + page * s->page_stride + ((int64_t)h * PAGE + position % PAGE) * width;
+        const float *key = qkv + (m->heads + h) * width, *value = key + m->kv_heads * width;
+        for (int i = 0; i < width; i++) {
+            store_as(s->cache_type, s->keys, at + i, key[i]);
+            store_as(s->cache_type, s->values, at + i, value[i]);
+        }
+    }
+}
+
+#define EACH(i, counter, count) \
+    for (int i; (i = atomic_fetch_add_explicit(counter, 1, memory_order_relaxed)) < (count);)
+
+/* x += scale * norm(delta), for families that norm what they add (Gemma 2, OLMo 2). */
+static void add_normed(Work *w, int row, const float *gain) {
+    const Model *m = w->model;
+    float *delta = w->delta + (int64_t)row * m->width, *x = w->x + (int64_t)row * m->width;
+    norm(m, delta, m->width, gain);
+    for (int i = 0; i < m->width; i++) x[i] += m->residual_scale * delta[i];
+}
+
+/* Rows of (rows, stride) at `from`, normed by `gain` or as they are, made ready for `matrix`; `after` is the norm of a
+   sum that is still open. */
+static void prepare(Work *w, int thread, atomic_int *counter, const Matrix *matrix, float *from, const float *gain,
+                    const float *after) {
+    EACH(row, counter, w->step->rows) {
+        if (after) add_normed(w, row, after);
+        prepare_row(w, matrix, row, from + (int64_t)row * matrix->inputs, gain);
+    }
+    pool_wait(w->pool, thread);
+}
+
+static void product(Work *w, int thread, atomic_int *counter, Product p) {
+    p.rows = w->step->rows;
+    multiply(w, &p, counter);
+    pool_wait(w->pool, thread);
+}
+
+/* x += scale * matrix * bytes, or the product alone where a norm comes first. */
+static Product sum_into(const Work *w, const Matrix *matrix, int normed) {
+    return (Product){.matrix = matrix, .out = normed ? w->delta : w->x, .stride = w->model->width,
+                     .into = normed ? STORE : ADD, .scale = normed ? 1 : w->model->residual_scale};
+}
+
+static void run_layer(Work *w, int index, int thread, const float *before) {
+    const Model *m = w->model;
+    const Layer *l = &m->layer[index];
+    atomic_int *counter = w->counters + index * PHASES;
+    int qkv = (m->heads + 2 * m->kv_heads) * m->head_width;
+    prepare(w, thread, counter++, &l->qkv, w->x, l->attention_norm, before);
+    product(w, thread, counter++, (Product){.matrix = &l->qkv, .out = w->qkv, .stride = qkv, .into = STORE, .scale = 1});
+    EACH(row, counter, w->step->rows) place_row(w, index, row);
+    pool_wait(w->pool, thread);
+    attend(w, index, thread, ++counter);
+    pool_wait(w->pool, thread);
+    prepare(w, thread, ++counter, &l->out, w->mixed, NULL, NULL);
+    product(w, thread, ++counter, sum_into(w, &l->out, l->attention_after != NULL));
+    prepare(w, thread, ++counter, &l->up, w->x, l->mlp_norm, l->attention_after);
+    product(w, thread, ++counter, (Product){.matrix = &l->up, .out = w->hidden, .stride = m->hidden, .into = GATE,
+                                            .activation = m->activation});
+    prepare(w, thread, ++counter, &l->down, w->hidden, NULL, NULL);
+    product(w, thread, ++counter, sum_into(w, &l->down, l->mlp_after != NULL));
+}
+
+static void decode(void *context, int thread) {
+    Work *w = context;
+    const Model *m = w->model;
+    const Step *s = w->step;
+    atomic_int *counter = w->counters + m->layers * PHASES;
+    const float *after = NULL;
+    EACH(row, counter, s->rows) begin_row(w, row);
+    pool_wait(w->pool, thread);
+    for (int i = 0; i < m->layers; i++) {
+        run_layer(w, i, thread, after);
+        after = m->layer[i].mlp_after;
+    }
+    counter++;
+    if (after) EACH(row, counter, s->rows) add_normed(w, row, after);
+    pool_wait(w->pool, thread);
+    counter++;
+    EACH(i, counter, s->wanted)
+        prepare_row(w, &m->head, i, w->x + (int64_t)s->wanted_rows[i] * m->width, m->final_norm);
+    pool_wait(w->pool, thread);
+    multiply(w, &(Product){.matrix = &m->head, .out = s->logits, .stride = m->vocabulary, .rows = s->wanted,
+                           .into = STORE, .scale = m->logit_scale, .softcap = m->logit_softcap}, ++counter);
+}
+
+/* ---- memory, and the door ---- */
+
+static int64_t largest_row(const Model *m) {
+    int64_t most = row_bytes(&m->head);
+    for (int i = 0; i < m->layers; i++) {
+        const Matrix *each[] = {&m->layer[i].qkv, &m->layer[i].out, &m->layer[i].up, &m->layer[i].down};
+        for (int j = 0; j < 4; j++) most = row_bytes(each[j]) > most ? row_bytes(each[j]) : most;
+    }
+    return most;
+}
+
+/* Lays the arrays of a step one after the other; with memory NULL it only counts. */
+static size_t lay(Work *w, const Model *m, const Step *s, char *memory) {
+    size_t used = 0, rows = (size_t)s->rows;
+#define TAKE(field, count) \
+    (w->field = (void *)(memory + used), used += ((size_t)(count) * sizeof *w->field + 127) / 128 * 128)
+    TAKE(counters, m->layers * PHASES + EXTRA);
+    TAKE(position, rows);
+    TAKE(span_of, rows);
+    TAKE(first_item, s->spans + 1);
+    TAKE(x, rows * (size_t)m->width);
+    TAKE(delta, rows * (size_t)m->width);
+    TAKE(qkv, rows * (size_t)((m->heads + 2 * m->kv_heads) * m->head_width));
+    TAKE(mixed, rows * (size_t)(m->heads * m->head_width));
+    TAKE(hidden, rows * (size_t)m->hidden);
+    TAKE(bytes, rows * (size_t)largest_row(m));
+    TAKE(row_scale, rows);
+    TAKE(row_sum, rows);
+    TAKE(scores, (size_t)pool_threads(w->pool) * QUERIES * (size_t)w->longest);
+    return used;
+}
+
+static void survey(Work *w, const Model *m, const Step *s) {
+    int row = 0;
+    w->first_item[0] = 0;
+    memset(w->counters, 0, sizeof *w->counters * (size_t)(m->layers * PHASES + EXTRA));
+    for (int i = 0; i < s->spans; i++) {
+        w->first_item[i + 1] = w->first_item[i] + attention_items(m, s->counts[i]);
+        for (int j = 0; j < s->counts[i]; j++, row++) {
+            w->position[row] = s->starts[i] + j;
+            w->span_of[row] = i;
+        }
+    }
+}
+
+/* A pool of threads and the memory of its steps. */
+Runner *loam_new(int threads) {
+    Runner *r = calloc(1, sizeof *r);
+    if (r) r->work.pool = pool_new(threads);
+    if (r && r->work.pool) return r;
+    free(r);
+    return NULL;
+}
+
+void loam_sizes(int32_t *sizes) {
+    sizes[0] = sizeof(Matrix), sizes[1] = sizeof(Layer), sizes[2] = sizeof(Model), sizes[3] = sizeof(Step);
+}
+
+/* 0, or 1 where there is no memory for so many rows. */
+int loam_step(Runner *r, const Model *model, const Step *step) {
+    Work *w = &r->work;
+    w->longest = 0;
+    for (int i = 0; i < step->spans; i++) {
+        int end = (step->starts[i] + step->counts[i] + PAGE - 1) / PAGE * PAGE;
+        w->longest = end > w->longest ? end : w->longest;
+    }
+    size_t need = lay(w, model, step, NULL);
+    if (need > r->room) {
+        free(r->memory);
+        r->memory = NULL;
+        r->room = 0;
+        need += need / 4;
+        if (posix_memalign((void **)&r->memory, 2 << 20, need)) return 1;
+        r->room = need;
+    }
+    lay(w, model, step, r->memory);
+    w->model = model;
+    w->step = step;
+    survey(w, model, step);
+    pool_run(w->pool, decode, w);
+    return 0;
+}
+
+void loam_free(Runner *r) {
+    pool_free(r->work.pool);
+    free(r->memory);
+    free(r);
+}
