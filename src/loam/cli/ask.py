@@ -21,6 +21,13 @@ from loam.cli.show import console, place, whereabouts
     type=click.Choice(["strict", "mark", "off"]),
     help="With --in: what becomes of sentences that the documents do not support.",
 )
+@click.option(
+    "--technique",
+    "techniques",
+    multiple=True,
+    help="zero_shot, few_shot, chain_of_thought, self_consistency, structured, or JSON with a name and options; more "
+    "than one nest, the outermost first.",
+)
 @click.option("--system", help="A system message.")
 @click.option("--max-tokens", type=int, help="Longest answer in tokens.")
 @click.option("--temperature", type=float, help="0 is the likeliest answer, higher is more varied.")
@@ -30,10 +37,10 @@ def command(
     collection: str | None,
     model: str | None,
     grounding: str | None,
+    techniques: tuple[str, ...],
     system: str | None,
-    max_tokens: int | None,
-    temperature: float | None,
     as_json: bool,
+    **sampling: int | float | None,
 ) -> None:
     r"""Ask one QUESTION, of a model or of your documents.
 
@@ -41,6 +48,7 @@ def command(
     loam ask "How much sick leave can I be advanced?" --in handbook
     loam ask "Write a haiku on loam" --model gpt-5-mini
     echo "long text" | loam ask - --model fast
+    loam ask "6 + 1?" --model fast --technique '{"name": "self_consistency", "n": 5}' --technique chain_of_thought
     """
     if question == "-":
         question = sys.stdin.read()
@@ -54,16 +62,26 @@ def command(
             "metadata": True,
             **({"collection": collection} if collection and model else {}),
             **({"grounding": grounding} if grounding else {}),
+            **({"technique": [wish(one) for one in techniques]} if techniques else {}),
         },
     }
-    body |= {"max_tokens": max_tokens} if max_tokens is not None else {}
-    body |= {"temperature": temperature} if temperature is not None else {}
+    body |= {name: value for name, value in sampling.items() if value is not None}
     with gateway() as reached:
         if as_json:
             answer = reached.send("POST", "/v1/chat/completions", body)
             click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
         else:
             tell(said(reached, body).loam)
+
+
+def wish(text: str) -> Any:
+    """A technique as the option says it: its name, or JSON."""
+    if not text.lstrip().startswith("{"):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"--technique is no JSON: {error}") from error
 
 
 class Spoken(Struct, frozen=True):
@@ -100,8 +118,16 @@ def tell(loam: dict[str, Any]) -> None:
     cost = "unknown" if loam.get("cost_usd") is None else f"${loam['cost_usd']}"
     facts = [loam.get("model", ""), *_sureness(loam), f"cost {cost}", loam.get("call_id", "")]
     out.print(f"\n{' · '.join(facts)}", style="dim", markup=False)
+    for technique in loam.get("techniques", ()):
+        told = ", ".join(f"{name} {_brief(value)}" for name, value in technique.items() if name != "name")
+        out.print(f"{technique['name']}: {told}", style="dim", markup=False)
     for warning in loam.get("warnings", ()):
         out.print(f"note: {warning}", style="yellow", markup=False)
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _sureness(loam: dict[str, Any]) -> Iterator[str]:

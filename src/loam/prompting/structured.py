@@ -21,7 +21,7 @@ from loam.prompting.fitting import NAME
 from loam.prompting.purse import capped
 from loam.prompting.samples import Sampler, split
 from loam.prompting.schemas import Schema
-from loam.prompting.tries import Gate, Stream, Tries, asked_again, judge, thinking_of, with_reasoning
+from loam.prompting.tries import Also, Gate, Stream, Tries, asked_again, judge, thinking_of, with_reasoning
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_field="name"):
@@ -44,12 +44,23 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_fie
 
 
 class Structured:
-    """Answers of `inner`, checked against the schema of `call.output`; what does not fit is asked again."""
+    """Answers of `inner`, checked against the schema of `call.output`; what does not fit is asked again.
 
-    def __init__(self, inner: Model, options: Options = Options(), around: Around = NOTHING) -> None:  # noqa: B008 - frozen
+    `also` says what else is wrong with the text of an answer that fits: rules that a schema has no words for.
+    """
+
+    def __init__(
+        self,
+        inner: Model,
+        options: Options = Options(),  # noqa: B008 - frozen
+        around: Around = NOTHING,
+        *,
+        also: Also | None = None,
+    ) -> None:
         self._inner = inner
         self._options = options
         self._around = around
+        self._also = also
 
     def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
         options = self._options
@@ -73,7 +84,7 @@ class Structured:
                 async for delta in deltas:
                     for piece in gate.see(delta):
                         yield piece
-            verdict = judge(gate.answer(), schema, live=gate.passed)
+            verdict = judge(gate.answer(), schema, live=gate.passed, also=self._also)
             tries.note(verdict)
             if not verdict.problems:
                 break
@@ -90,7 +101,9 @@ class Structured:
         """Several answers: each is had by itself, and all of them share the caps."""
         options, n = self._options, call.sampling.n
         model = capped(self._inner, options.max_cost_usd, options.max_tokens, self._around.quote)
-        each = Structured(model, structs.replace(options, max_cost_usd=None, max_tokens=None), self._around)
+        each = Structured(
+            model, structs.replace(options, max_cost_usd=None, max_tokens=None), self._around, also=self._also
+        )
         branches = Branches(call)
         sampler = Sampler(each, branches)
         try:

@@ -97,6 +97,13 @@ def ordered(options: list[Any], *, formed: bool) -> list[Any]:
     return [one for one in options if not isinstance(one, (structured.Options, chain_of_thought.Options))] + [form]
 
 
+def technique(model: Model, wish: Wish, around: Around = NOTHING) -> Model:
+    """One technique around a model, for whoever holds one. Raises ModelFailure (bad_request) for options it lacks."""
+    options = options_of(wish)
+    _, build = TECHNIQUES[options.__struct_config__.tag]
+    return build(model, options, around)
+
+
 def wishes(wish: Wish | list[Wish]) -> list[Any]:
     """The options of each technique that is wished for, outermost first. Raises ModelFailure (bad_request)."""
     return [options_of(one) for one in (wish if isinstance(wish, list) else [wish])]

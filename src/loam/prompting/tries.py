@@ -4,7 +4,7 @@ Knows schemas' problems and streams; the order of it all is `structured`'s matte
 one failed try, the last; in a live stream nothing passes that says the answer has ended before it was checked.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -44,7 +44,10 @@ class Verdict(Struct, frozen=True):
     final: bool = False
 
 
-def judge(answer: Answer, schema: Schema, *, live: bool) -> Verdict:
+Also = Callable[[str], Sequence[Problem]]
+
+
+def judge(answer: Answer, schema: Schema, *, live: bool, also: Also | None = None) -> Verdict:
     """Whether an answer fits. What was sent `live` must be JSON as it stands; else words around it are cut off."""
     choice = answer.choices[0] if answer.choices else Choice()
     if answer.tool_calls or choice.refusal or choice.finish in _OWN_ENDS:
@@ -53,6 +56,8 @@ def judge(answer: Answer, schema: Schema, *, live: bool) -> Verdict:
     if found is not None and live and found.text != choice.text.strip():
         found = None
     problems = (Problem("", "it is no JSON value"),) if found is None else schema.problems(found.value)
+    if found is not None and not problems and also is not None:
+        problems = tuple(also(found.text))
     if found is None or problems:
         cut = choice.finish in _CUT
         problems = (Problem("", "it was cut off by max_tokens"), *problems) if cut else problems
