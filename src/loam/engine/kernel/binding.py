@@ -9,7 +9,7 @@ from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from loam.engine.kernel import build
+from loam.engine.kernel.build import Unbuilt, load
 
 FP32, BF16, FP16, INT8 = range(4)
 Kind = Literal["int8", "bf16", "fp32"]
@@ -76,8 +76,8 @@ class Step(Structure):
 
 
 def open_library(path: Path) -> ctypes.CDLL:
-    """The library with its functions' types said. Raises `build.Unbuilt` where it does not fit this file."""
-    library = build.load(path)
+    """The library with its functions' types said. Raises `Unbuilt` where it does not fit this file."""
+    library = load(path)
     library.loam_new.argtypes, library.loam_new.restype = [c_int32], c_void_p
     library.loam_free.argtypes, library.loam_free.restype = [c_void_p], None
     library.loam_sizes.argtypes, library.loam_sizes.restype = [POINTER(c_int32)], None
@@ -88,5 +88,5 @@ def open_library(path: Path) -> ctypes.CDLL:
     library.loam_sizes(sizes)
     ours = [ctypes.sizeof(each) for each in (Matrix, Layer, Model, Step)]
     if list(sizes) != ours:
-        raise build.Unbuilt(f"{path} lays its structures out otherwise ({list(sizes)}, not {ours})")
+        raise Unbuilt(f"{path} lays its structures out otherwise ({list(sizes)}, not {ours})")
     return library

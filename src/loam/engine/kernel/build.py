@@ -116,7 +116,6 @@ def _compile(compiler: str, level: Level, target: Path) -> None:
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
     try:
-        # S603: the command is the compiler and files of this package, nothing from outside
-        return subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)  # noqa: S603
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)  # noqa: S603 - the compiler, on files of this package
     except subprocess.TimeoutExpired as error:
         raise Unbuilt(f"{command[0]} took longer than {TIME_LIMIT_S} s") from error

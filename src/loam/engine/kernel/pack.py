@@ -11,12 +11,11 @@ import mmap
 import torch
 from torch import Tensor
 
-from loam.engine.kernel import binding
-from loam.engine.kernel.binding import BLOCK, Kind, Matrix
+from loam.engine.kernel.binding import BF16, BLOCK, FP16, FP32, INT8, KINDS, Kind, Matrix
 from loam.engine.kernel.weights import Linear, Quantized
 
 HUGE = 2 << 20
-TYPES = {torch.float32: binding.FP32, torch.bfloat16: binding.BF16, torch.float16: binding.FP16}
+TYPES = {torch.float32: FP32, torch.bfloat16: BF16, torch.float16: FP16}
 
 
 def shape_of(linear: Linear) -> tuple[int, int]:
@@ -69,7 +68,7 @@ def pack(
     matrix = Matrix(
         packed=arena.take(size),
         scales=arena.take(4 * wide),
-        type=binding.KINDS[kind],
+        type=KINDS[kind],
         outputs=outputs,
         inputs=inputs,
         gated=gated,
@@ -79,7 +78,7 @@ def pack(
         weights, scales = (part.weights, part.scales) if isinstance(part, Quantized) else (part, None)
         weights = weights.detach().contiguous()
         scales = None if scales is None else scales.detach().to(torch.float32).contiguous()
-        source = binding.INT8 if weights.dtype == torch.int8 else TYPES[weights.dtype]
+        source = INT8 if weights.dtype == torch.int8 else TYPES[weights.dtype]
         address = None if scales is None else scales.data_ptr()
         library.loam_pack(runner, ctypes.byref(matrix), at, weights.shape[0], source, weights.data_ptr(), address)
         at += weights.shape[0]

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from loam.engine.architecture import Architecture
-from loam.engine.kernel import binding, pack
-from loam.engine.kernel.binding import Kind, Layer, Model, Step
+from loam.engine.kernel.binding import Kind, Layer, Matrix, Model, Step
+from loam.engine.kernel.pack import TYPES, Arena, pack, packed_bytes
 from loam.engine.kernel.weights import LayerWeights, Linear, Weights
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.rope import RotaryTable
@@ -61,7 +61,7 @@ class Compiled:
         tokens, first_page, flat, wanted, starts, counts = (numbers.buffer_info()[0] for numbers in held)
         step = Step(
             rows=len(rows.tokens), spans=len(rows.spans), wanted=len(rows.wanted),
-            cache_type=pack.TYPES[cache.keys.dtype],
+            cache_type=TYPES[cache.keys.dtype],
             tokens=tokens, starts=starts, counts=counts, first_page=first_page, pages=flat, wanted_rows=wanted,
             keys=cache.keys.data_ptr(), values=cache.values.data_ptr(),
             layer_stride=cache.keys.stride(0), page_stride=cache.keys.stride(1), logits=logits.data_ptr(),
@@ -84,23 +84,23 @@ class Compiled:
         queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
         each = ((queries + 2 * keys, shape.width), (shape.width, queries), (2 * shape.hidden, shape.width))
         each += ((shape.width, shape.hidden),)
-        size = pack.packed_bytes(kind, shape.vocabulary, shape.width)
-        size += shape.layers * sum(pack.packed_bytes(kind, *one) for one in each)
+        size = packed_bytes(kind, shape.vocabulary, shape.width)
+        size += shape.layers * sum(packed_bytes(kind, *one) for one in each)
         size += 4 * (shape.width + 64) * (4 * shape.layers + 2) + 8 * 64 * shape.layers * shape.head_width
-        arena = pack.Arena(size)
+        arena = Arena(size)
         layers = (Layer * shape.layers)()
         for index, layer in enumerate(weights.layers):
             self._pack_layer(arena, layers[index], layer, index)
         model = Model(
             layers=shape.layers, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads,
             head_width=shape.head_width, hidden=shape.hidden, vocabulary=shape.vocabulary,
-            activation=0 if shape.activation == "silu" else 1, embedding_type=pack.TYPES[weights.embedding.dtype],
+            activation=0 if shape.activation == "silu" else 1, embedding_type=TYPES[weights.embedding.dtype],
             norm_eps=shape.norm_eps, embedding_scale=shape.embedding_scale, residual_scale=shape.residual_scale,
             logit_scale=shape.logit_scale, logit_softcap=shape.logit_softcap or 0.0,
             attention_scale=shape.score_scale, wide_norm=shape.qk_norm == "width",
             attention_softcap=shape.attention_softcap or 0.0,
             embedding=self._address(weights.embedding, as_it_is=True), final_norm=self._address(weights.final_norm),
-            head=pack.pack(self._library, self._runner, arena, (weights.head,), kind=kind, bias=weights.head_bias),
+            head=pack(self._library, self._runner, arena, (weights.head,), kind=kind, bias=weights.head_bias),
         )  # fmt: skip
         for index, rope in enumerate(weights.ropes):
             model.rope_width[index] = rope.rope.width
@@ -108,9 +108,9 @@ class Compiled:
         self._kept += [arena, layers]
         return model
 
-    def _pack_layer(self, arena: pack.Arena, to: Layer, layer: LayerWeights, index: int) -> None:
-        def packed(*parts: Linear, bias: tuple[Tensor, ...] = (), gated: bool = False) -> binding.Matrix:
-            return pack.pack(self._library, self._runner, arena, parts, kind=self.kind, bias=bias, gated=gated)
+    def _pack_layer(self, arena: Arena, to: Layer, layer: LayerWeights, index: int) -> None:
+        def packed(*parts: Linear, bias: tuple[Tensor, ...] = (), gated: bool = False) -> Matrix:
+            return pack(self._library, self._runner, arena, parts, kind=self.kind, bias=bias, gated=gated)
 
         to.qkv = packed(*layer.qkv, bias=layer.qkv_bias)
         to.out = packed(layer.out, bias=layer.out_bias)
