@@ -90,7 +90,7 @@ def _defined(text: str, found: "re.Match[str]", word: str) -> bool:
         return True
     if word in ("brief", "short") and re.match(r"\s*(?:$|[.,;:)]|(?:and|between|in|into|of|to|for|is|has)\b)", after):
         return re.search(r"\b(?:the|a|this|each|every|of|in)\s+$", before) is not None
-    if re.match(r"[^.;]{0,40}?(?:\(|:\s|, (?:that is|i\.e\.|meaning)|—| – )", after):
+    if re.match(r"[^.;]{0,40}?(?:\(|:\s(?![{$<])|, (?:that is|i\.e\.|meaning)|—| – )", after):
         return True
     if word in _SIZES and re.search(r"\d", text):
         return True
