@@ -49,10 +49,12 @@ def test_any_mixture_of_asks_gets_the_twins_tokens(case, uniform):
     assert made.free_pages == made._cache.pages, "no page is lost"
 
 
-def test_memory_too_short_sets_answers_aside_and_changes_nothing():
+@pytest.mark.parametrize("uniform", [True, False])
+def test_memory_too_short_sets_answers_aside_and_changes_nothing(uniform):
+    """What is taken up again is read as prompt up to the prompt's end, and from there on as what was written."""
     chance = random.Random(1)
     asks = [Ask(id=str(n), prompt=tokens(chance, 20), max_tokens=150, draw=Draw(seed=n)) for n in range(6)]
-    short, ample = engine(pages=12, guesses=0), engine(pages=200, guesses=0)
+    short, ample = (engine(HashForward(uniform=uniform), pages=pages, guesses=0) for pages in (12, 200))
     told, expected = run(short, *asks), run(ample, *asks)
     assert {name: text(said) for name, said in told.items()} == {name: text(said) for name, said in expected.items()}
     assert short.set_aside > 0
@@ -184,6 +186,7 @@ def test_a_prompt_is_scored_without_writing_a_token(rows):
     made = engine(rows=rows, batch=1)
     run(made, Ask(id="warm", prompt=ask.prompt, max_tokens=3))  # what is cached has no logits: it is read again
     (said,) = run(made, ask)["echo"]
+    assert max(len(each.wanted) for each in made._forward.steps) <= 128, "a row of logits is a vocabulary wide"
     assert (said.token, said.ending, said.cached) == (-1, "length", 0)
     assert said.prompt is not None
     assert [likely[0].token for likely in said.prompt] == list(ask.prompt[1:])
