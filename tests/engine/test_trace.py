@@ -1,25 +1,32 @@
 """The glass box shows the engine's own numbers: its logits, its draw, its attention; and transformers sees the same."""
 
+import asyncio
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from msgspec import json
+from msgspec import convert, json, structs
 from transformers import AutoModelForCausalLM
 
+from loam.core.calls import Principal
 from loam.core.errors import ModelFailure
+from loam.core.operations import Asked
+from loam.engine.adapters import Adapter, LowRank
 from loam.engine.asks import Ask, Draw, Said
 from loam.engine.engine import Engine
 from loam.engine.exact import Exact
-from loam.engine.inspection import Inspection, Wish
+from loam.engine.inspection import Inspection, Wish, operations
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.load import Loaded, load
+from loam.engine.opening import open_model
+from loam.engine.protocol import Order
 from loam.engine.rows import Rows, Span
 from loam.engine.tokenizer import Tokenizer
 from loam.engine.trace import Subject, inspect
 from loam.engine.trace_layers import Seen, look
+from loam.engine.trace_opened import inspect_opened, question
 from tests.engine.checkpoints import make
 
 PROMPT = "the cat sat on the"
@@ -150,6 +157,31 @@ def test_with_the_exact_forward_the_same_bits_are_shown_in_any_company(llama: Pa
         assert math.log(step.layers[-1].drawn_probability) == pytest.approx(step.drawn.logprob, abs=1e-12)
 
 
+def test_an_adapter_is_looked_into_as_if_it_were_merged(llama: Path) -> None:
+    subject, merged = subject_of(llama), subject_of(llama)
+    torch.manual_seed(2)
+    low_ranks: dict[torch.nn.Module, LowRank] = {}
+    for ours, theirs in zip(subject.model.layers, merged.model.layers, strict=True):
+        for name in ("q_proj", "o_proj"):
+            layer = getattr(ours.self_attn, name)
+            low_ranks[layer] = LowRank(torch.randn(4, 64) / 4, torch.randn(64, 4) / 4)
+            getattr(theirs.self_attn, name).weight.data += low_ranks[layer].up @ low_ranks[layer].down
+    subject.model.adapters["mine"] = Adapter("mine", low_ranks)
+    wish = Wish(prompt=PROMPT, steps=3, layers=True, looks=2, adapter="mine")
+    found = inspect(subject, wish)
+    plain = inspect(subject, structs.replace(wish, adapter=""))
+    expected = inspect(merged, structs.replace(wish, adapter=""))
+    assert found.text == expected.text != plain.text
+    for one, other in zip(found.steps, expected.steps, strict=True):
+        for ours, theirs in zip(one.layers, other.layers, strict=True):
+            assert ours.attention == pytest.approx(theirs.attention, rel=1e-3)
+            for mine, its in zip(ours.heads, theirs.heads, strict=True):
+                assert mine.norm == pytest.approx(its.norm, rel=1e-3)
+                assert mine.looks[0].weight == pytest.approx(its.looks[0].weight, abs=1e-4)
+    with pytest.raises(ModelFailure, match="there are: mine"):
+        inspect(subject, structs.replace(wish, adapter="other"))
+
+
 def said_of(subject: Subject, *asks: Ask) -> list[Said]:
     """What the engine says to the first of the asks, all of which it answers together."""
     engine = Engine(Shifted(subject.forward, 0.0), PagedCache(subject.forward.architecture, pages=64))
@@ -238,3 +270,30 @@ def test_a_stop_token_and_a_full_context_end_it(llama: Path) -> None:
 def test_an_inspection_goes_through_json(llama: Path) -> None:
     found = inspect(subject_of(llama), Wish(prompt=PROMPT, steps=2, layers=True, logit_bias={5: -100.0}))
     assert json.decode(json.encode(found), type=Inspection) == found
+
+
+def test_the_question_of_the_engines_process(llama: Path) -> None:
+    opened = open_model(Order(name="tiny", path=str(llama), batch=1))
+    try:
+        wish = Wish(prompt=PROMPT, steps=2, layers=True, logit_bias={5: 2.0})
+        body = json.decode(json.encode(wish))  # as plain data, its keys text
+        found = convert(question(opened, body), Inspection)
+        assert found == inspect_opened(opened, wish)
+        assert (found.model, found.steps[0].position) == ("tiny", len(found.prompt))
+        assert opened.engine.idle
+    finally:
+        opened.voice.tokenizer.close()
+
+
+def test_the_operation_hands_the_wish_on(llama: Path) -> None:
+    found = inspect(subject_of(llama), Wish(prompt=PROMPT, steps=1))
+    wishes: list[Wish] = []
+
+    async def inspector(wish: Wish) -> Inspection:
+        wishes.append(wish)
+        return found
+
+    [operation] = operations(inspector)
+    wish = Wish(prompt="x", model="tiny")
+    assert asyncio.run(operation.run(Asked(Principal(), {}, wish))) is found
+    assert (wishes, operation.access, operation.path) == ([wish], "admin", "/loam/v1/inspect")

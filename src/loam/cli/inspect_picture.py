@@ -30,17 +30,18 @@ _SETTINGS = {
 LEGEND = (
     ("logit", "the model's score of a token; only differences count"),
     ("p", "softmax(logits): the model's own probability, before any setting"),
-    ("T …", "the same with logits divided by that temperature: low is sure of itself, high is daring"),
-    ("chance", "with which it was drawn, after penalties, temperature and filters; the bar is the chance"),
+    ("T …", "the same, logits divided by that temperature: low is sure of itself, high is daring"),
+    ("chance", "with which it was drawn, after penalties, temperature and filters; the bar shows it"),
     ("entropy", "how open the choice was, in bits: 0 is settled, 1 is a coin, 3 is one of eight"),
-    ("draw", "a number from seed and position; the candidates fill 0 to 1, and it fell on one of them"),
+    ("draw", "a number from seed and position; the candidates fill 0 to 1, and it fell on one"),
 )
 LAYER_LEGEND = (
     ("enters, leaves", "the length of the residual stream's vector before and after the layer"),
     ("+attention, +MLP", "the length of what each of them added"),
-    ("lens", "what the model would say if it ended after this layer, and the rank of what it did say"),
-    ("1.3", "head 3 of layer 1: the length it added, and where it looked from the last token (@ position)"),
+    ("lens", "what the model would say if it ended after this layer; then what it did say"),
+    ("1.3", "head 3 of layer 1: the length it added, and where it looked (@ position)"),
 )
+"""Each fits a line of 80 columns beside its name."""
 
 
 def draw(found: Inspection, out: Console, *, legend: bool = True) -> None:
@@ -92,7 +93,7 @@ def _settings(found: Inspection) -> str:
     said = [f"temperature {draw.temperature:g}" + (" (takes the likeliest)" if draw.temperature == 0 else "")]
     said += [f"{name} {getattr(draw, name):g}" for name, off in _SETTINGS.items() if getattr(draw, name) != off]
     if draw.bias:
-        said.append(f"{len(draw.bias)} biases")
+        said.append(f"{len(draw.bias)} logits biased")
     return " · ".join([*said, f"seed {draw.seed}"])
 
 
@@ -215,4 +216,4 @@ def _heads(layer: Layer) -> list[Text]:
 def _legend(rows: tuple[tuple[str, str], ...], out: Console) -> None:
     out.print()
     for name, meaning in rows:
-        out.print(Text(f"{name:<17} {meaning}", "dim"))
+        out.print(Text(f"{name:<16} {meaning}", "dim"))

@@ -12,6 +12,7 @@ COMMANDS = {
     "serve": "Start the gateway.",
     "ask": "Ask one question, of a model or of your documents.",
     "chat": "Talk with a model in the terminal.",
+    "inspect": "Show how a local model continues a text, token by token.",
     "ingest": "Take documents into a collection.",
     "search": "Show the passages of a collection that match a question.",
     "rag": "Measure how well a collection is searched, answered from and cited.",

@@ -24,6 +24,7 @@ class Wish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     prompt: Annotated[str, Meta(description="The text that is continued, as it stands.", max_length=100_000)]
     model: Annotated[str, Meta(description="A model of the local engine.", max_length=1000)] = ""
+    adapter: Annotated[str, Meta(description="A LoRA adapter of the model.", max_length=1000)] = ""
     steps: Annotated[int, Meta(ge=0, le=64, description="How many tokens are written and shown.")] = 5
     temperature: float = 1.0
     top_k: int = 0

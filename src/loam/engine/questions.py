@@ -13,6 +13,7 @@ from loam.core.errors import refuse
 from loam.engine.opening import Opened
 from loam.engine.protocol import Request
 from loam.engine.text import prompts_of, shown
+from loam.engine.trace_opened import question as inspected
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -80,5 +81,5 @@ QUESTIONS: Mapping[str, Callable[[Opened, Any], Any]] = {
 }
 """By name; asked on a thread beside the engine's."""
 
-STEPS: Mapping[str, Callable[[Opened, Any], Any]] = {}
+STEPS: Mapping[str, Callable[[Opened, Any], Any]] = {"inspect": inspected}
 """Questions that run the model, and so are asked between two steps of the engine, on its own thread."""

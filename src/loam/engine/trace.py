@@ -67,9 +67,11 @@ class Pieces:
 class Line:
     """One sequence in a cache of its own, read and written as the engine would."""
 
-    def __init__(self, forward: Forward, length: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, forward: Forward, length: int, dtype: torch.dtype, device: torch.device, adapter: str = ""
+    ) -> None:
         pages = -(-length // PAGE)
-        self._forward = forward
+        self._forward, self._adapter = forward, adapter
         self._pages = tuple(range(pages))
         self._cache = PagedCache(forward.architecture, pages, dtype=dtype, device=device)
         self._length = 0
@@ -93,7 +95,7 @@ class Line:
         found: list[Rows] = []
         for start in range(0, len(tokens), CHUNK):
             piece = tuple(tokens[start : start + CHUNK])
-            span = Span(self._pages, self._length, len(piece), prompt=prompt)
+            span = Span(self._pages, self._length, len(piece), self._adapter, prompt)
             found.append(Rows(piece, (span,), (len(piece) - 1,)))
             self._length += len(piece)
         return found
@@ -108,10 +110,9 @@ class _Run:
         self._tokens = list(prompt)
         self._sampler = Sampler(wish.draw, prompt)
         device = next(subject.model.parameters()).device
-        length = len(prompt) + wish.steps
-        self._line = Line(subject.forward, length, subject.cache_type, device)
-        apart = wish.layers and subject.forward is not subject.model
-        self._inner = Line(subject.model, length, subject.cache_type, device) if apart else None
+        alike = len(prompt) + wish.steps, subject.cache_type, device, wish.adapter
+        self._line = Line(subject.forward, *alike)
+        self._inner = Line(subject.model, *alike) if wish.layers and subject.forward is not subject.model else None
         self.gap = 0.0
         """How far the plain decoder's logits were from those of the forward, at most."""
         architecture = subject.model.architecture
@@ -157,6 +158,9 @@ def inspect(subject: Subject, wish: Wish) -> Inspection:
     """How the model continues the wish's prompt. Raises `ModelFailure` for a wish that cannot be met."""
     architecture = subject.forward.architecture
     sampling.check(wish.draw, architecture.vocabulary)
+    if wish.adapter and wish.adapter not in subject.model.adapters:
+        there = ", ".join(sorted(subject.model.adapters)) or "none"
+        raise refuse("not_found", f"no adapter {wish.adapter!r}; there are: {there}", param="adapter")
     prompt = _prompt(subject, wish)
     room = architecture.context - len(prompt)
     if room < 0:

@@ -39,19 +39,25 @@ class Seen:
 
 
 class Listening(Pass):
-    """A step's own pass, overheard: the last row's queries and what its heads read are kept."""
+    """A step's own pass, overheard: the last row's queries, what its heads read and what came of it are kept."""
 
     query: Tensor
     """(heads, head_width)"""
     read: Tensor
     """(heads, head_width)"""
+    projected: Tensor
+    """(width,): what the output projection made of that; it is the first matrix after attention"""
+    _just_read = False
 
     def __init__(self, inner: Paged) -> None:
         self.inner = inner
         self.architecture, self.positions = inner.architecture, inner.positions
 
     def linear(self, layer: nn.Module, x: Tensor) -> Tensor:
-        return self.inner.linear(layer, x)
+        out = self.inner.linear(layer, x)
+        if self._just_read:
+            self.projected, self._just_read = out[-1], False
+        return out
 
     def activate(self, x: Tensor) -> Tensor:
         return self.inner.activate(x)
@@ -61,7 +67,7 @@ class Listening(Pass):
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = self.inner.attend(layer, q, k, v)
-        self.query, self.read = q[-1], out[-1]
+        self.query, self.read, self._just_read = q[-1], out[-1], True
         return out
 
 
@@ -80,13 +86,13 @@ def look(model: Transformer, rows: Rows, cache: PagedCache) -> tuple[Tensor, lis
 
 def _seen(model: Transformer, block: Block, way: Listening, rows: Rows, entering: Tensor, leaving: Tensor) -> Seen:
     scale = model.architecture.residual_scale
-    attended = block.attn_post_norm(block.self_attn.o_proj(way.read.flatten()[None]))[0] * scale
+    attended = block.attn_post_norm(way.projected[None])[0] * scale
     return Seen(
         entering.float(),
         attended.float(),
         leaving[0].float(),
         _weights(model, block, way, rows),
-        _written(block, way.read) * scale,
+        _written(block, way) * scale,
         model.head(leaving, way)[0].float(),
     )
 
@@ -107,14 +113,17 @@ def _weights(model: Transformer, block: Block, way: Listening, rows: Rows) -> Te
     return attention_weights(query, keys[None].to(query.dtype), mask, architecture)[0, :, 0]
 
 
-def _written(block: Block, read: Tensor) -> Tensor:
-    """What each head alone sends through the output projection, (heads, width)."""
+def _written(block: Block, way: Listening) -> Tensor:
+    """What each head alone sends through the output projection, and through an adapter's beside it: (heads, width)."""
+    read, project = way.read, block.self_attn.o_proj
     heads = read.shape[0]
     alone = torch.zeros(heads, *read.shape, dtype=read.dtype, device=read.device)  # (heads, heads, head_width)
     alone[torch.arange(heads), torch.arange(heads)] = read
-    project = block.self_attn.o_proj
     silent = torch.zeros(1, read.numel(), dtype=read.dtype, device=read.device)  # gives the bias, where there is one
-    return (project(alone.flatten(1)) - project(silent)).float()
+    written = (project(alone.flatten(1)) - project(silent)).float()
+    for _, low_rank in way.inner.added.get(project, ()):
+        written += low_rank(alone.flatten(1)).float()
+    return written
 
 
 def layer_of(number: int, seen: Seen, token: int, wish: Wish, context: list[int], name: Name, heads: bool) -> Layer:
