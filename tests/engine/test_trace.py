@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from msgspec import convert, json, structs
+from msgspec import convert, json, msgpack, structs
 from transformers import AutoModelForCausalLM
 
 from loam.core.calls import Principal
@@ -285,15 +285,18 @@ def test_the_question_of_the_engines_process(llama: Path) -> None:
         opened.voice.tokenizer.close()
 
 
-def test_the_operation_hands_the_wish_on(llama: Path) -> None:
-    found = inspect(subject_of(llama), Wish(prompt=PROMPT, steps=1))
-    wishes: list[Wish] = []
+def test_the_operation_asks_the_models_process(llama: Path) -> None:
+    subject = subject_of(llama)
+    asked: list[tuple[str, str, Principal]] = []
 
-    async def inspector(wish: Wish) -> Inspection:
-        wishes.append(wish)
-        return found
+    async def ask(model: str, question: str, body: Any, principal: Principal) -> Any:
+        asked.append((model, question, principal))
+        sent = msgpack.decode(msgpack.encode(body))  # as it travels to the process and back
+        return msgpack.decode(msgpack.encode(inspect(subject, convert(sent, Wish))))
 
-    [operation] = operations(inspector)
-    wish = Wish(prompt="x", model="tiny")
-    assert asyncio.run(operation.run(Asked(Principal(), {}, wish))) is found
-    assert (wishes, operation.access, operation.path) == ([wish], "admin", "/loam/v1/inspect")
+    [operation] = operations(ask)
+    wish, who = Wish(prompt=PROMPT, model="tiny", steps=1, logit_bias={7: 1.0}), Principal(user="ann")
+    found = asyncio.run(operation.run(Asked(who, {}, wish)))
+    assert found == inspect(subject, wish)
+    assert asked == [("tiny", "inspect", who)]
+    assert (operation.access, operation.path) == ("admin", "/loam/v1/inspect")

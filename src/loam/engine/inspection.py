@@ -5,10 +5,11 @@ size of an inspection is bounded by what its `Wish` allows; what was left out fo
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, convert, to_builtins
 
+from loam.core.calls import Principal
 from loam.core.operations import Asked, Operation
 from loam.engine.asks import Draw
 
@@ -208,23 +209,26 @@ class Inspection(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-Inspector = Callable[[Wish], Awaitable[Inspection]]
+Question = Callable[[str, str, Any, Principal], Awaitable[Any]]
+"""Asks a model's process something: the model, the question's name, its body as plain data, and who asks."""
 
 
-def operations(inspect: Inspector) -> tuple[Operation, ...]:
-    """The native API's way into the glass box; `inspect` finds the model and does it, in the engine's own process.
+def operations(ask: Question) -> tuple[Operation, ...]:
+    """The native API's way into the glass box; the engine's own process looks (`trace_opened.question`).
 
     An administrator's alone: an inspection passes neither the ledger nor a key's limits.
     """
 
     async def run(asked: Asked) -> Inspection:
-        return await inspect(asked.body)
+        wish: Wish = asked.body
+        told = await ask(wish.model, "inspect", to_builtins(wish), asked.principal)
+        return convert(told, Inspection)
 
     return (
         Operation(
             method="POST",
             path=PATH,
-            summary="Show how the local engine continues a text, token by token",
+            summary="Show how a local model continues a text, token by token",
             run=run,
             body=Wish,
             answer=Inspection,
