@@ -183,7 +183,14 @@ def around_of(parts: Parts) -> Around:
     """What the techniques have beside their model."""
     kinds = {name: kind_of(name, provider).name for name, provider in parts.settings.providers.items()}
     embed = embedding(parts.opened.encoder)
-    surroundings = Surroundings(parts.table, parts.prices, parts.clock, kinds, parts.capabilities)
+    surroundings = Surroundings(
+        parts.table,
+        parts.prices,
+        parts.clock,
+        kinds=kinds,
+        capabilities=parts.capabilities,
+        rules=parts.settings.lint,
+    )
     return surroundings.around(embed, datasets_of(parts.settings.techniques.datasets, embed))
 
 

@@ -6,6 +6,9 @@ cost at any target of its chain, or there is none.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from msgspec import structs
 
 from loam.core.calls import Call, Target
 from loam.core.clock import Clock
@@ -19,22 +22,39 @@ from loam.grounding.encoder.port import Encoder
 from loam.prompting.around import Around
 from loam.prompting.capabilities import Capabilities, Capability
 from loam.prompting.examples import Embed, ExampleSet, read_examples
+from loam.prompting.lint.linter import lint
+from loam.prompting.lint.settings import LintSettings
 
 
 class Surroundings:
     """`kinds` says of which kind each configured provider is."""
 
     def __init__(
-        self, table: RouteTable, prices: Prices, clock: Clock, kinds: Mapping[str, str], capabilities: Capabilities
+        self,
+        table: RouteTable,
+        prices: Prices,
+        clock: Clock,
+        *,
+        kinds: Mapping[str, str],
+        capabilities: Capabilities,
+        rules: LintSettings,
     ) -> None:
         self._table = table
         self._prices = prices
         self._clock = clock
         self._kinds = kinds
         self._capabilities = capabilities
+        self._rules = rules
 
     def around(self, embed: Embed | None, datasets: Mapping[str, ExampleSet]) -> Around:
-        return Around(quote=self.quote, draws=self.draws, reasons=self.reasons, embed=embed, datasets=datasets)
+        return Around(
+            quote=self.quote,
+            draws=self.draws,
+            reasons=self.reasons,
+            embed=embed,
+            lint=self.lint,
+            datasets=datasets,
+        )
 
     def quote(self, call: Call) -> Money | None:
         """The worst case at every target of the chain together, for each may be tried in turn."""
@@ -46,6 +66,15 @@ class Surroundings:
                 return None
             total += price.worst(prompt, answers, tier=call.sampling.service_tier or "", now=self._clock.now())
         return total
+
+    def lint(self, call: Call) -> list[dict[str, Any]]:
+        """What the linter says of the call's instructions; without any, of its question."""
+        spoken = [message for message in call.messages if message.role == "system"] or call.messages[-1:]
+        return [
+            structs.asdict(finding)
+            for message in spoken
+            for finding in lint(message.text, file=message.role, settings=self._rules)
+        ]
 
     def draws(self, call: Call) -> int:
         """Answers that one request may ask for; grounded answers are checked one at a time."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec import Struct
 
-from loam.core.calls import Call, Delta, Head, Principal, Target, ToolDelta, Usage
+from loam.core.calls import Call, Controls, Delta, Head, Principal, Target, ToolDelta, Usage
 from loam.core.errors import Failure
 from loam.core.ports import Model
 from loam.gateway import allowances, calls
@@ -29,6 +29,7 @@ from loam.gateway.ledger import Ledger, LedgerSettings
 from loam.gateway.retry import Retry, RetrySettings
 from loam.gateway.route import Route, RouteTable
 from loam.planners.prices import PriceBook
+from loam.prompting.technique import Techniques
 from loam.storage.database import Database
 from tests.gateway.virtual import HANG, LoopClock, Scripted, call, failure, hear, virtual_time
 
@@ -85,6 +86,10 @@ def budget(inner: Model, database: Database) -> Model:
     return Budget(inner, held, PriceBook.load(()), LoopClock(), BudgetSettings())
 
 
+def techniques(inner: Model, _: Database) -> Model:
+    return Techniques(inner)
+
+
 LIMITED = Principal(key_id="k", requests_per_minute=100, tokens_per_minute=10**9, max_parallel=5)
 
 ROWS = [
@@ -94,6 +99,7 @@ ROWS = [
     Row("retry", retry, used=lambda: call(target=A)),
     Row("fallback", fallback, used=lambda: call(chain=(A, B)), unused=lambda: call(chain=(A,), target=A)),
     Row("route", route, used=lambda: call(target=None)),
+    Row("technique", techniques, used=lambda: call(controls=Controls(technique="zero_shot")), unused=call),
     Row("cache", cache(enabled=True), used=call),
     Row("cache, off", cache(enabled=False), used=call, unused=call),
     Row(
