@@ -69,6 +69,20 @@ def test_the_official_clients_ask_it_by_name(shop: Running, version: dict[str, A
     assert {call["tags"]["prompt_label"] for call in calls} == {"prod", ""}
 
 
+def test_a_response_names_its_prompt_as_openai_does(shop: Running, version: dict[str, Any]) -> None:
+    with openai.OpenAI(base_url=f"{shop.url}/v1", api_key=shop.admin_key, max_retries=0) as client:
+        wish: Any = {"id": "support", "version": "prod", "variables": VARIABLES}
+        made = client.responses.create(prompt=wish, input="What now?")
+        assert made.output_text.startswith("<data-")
+        assert made.output_text.endswith("What now?")
+        wish["variables"] = {"product": "Loam", "ticket": {"type": "input_text", "text": "Hello there"}}
+        again = client.responses.create(prompt=wish, input="And now?", previous_response_id=made.id)
+        assert "Hello there" in again.output_text
+        assert client.responses.create(prompt={"id": "from-file"}).output_text == ""
+    call = ask(shop.url, "GET", "/loam/v1/calls?limit=3", **keyed(shop)).json["calls"][-1]
+    assert call["tags"]["prompt_hash"] == version["hash"]
+
+
 @pytest.mark.parametrize(
     ("variables", "param"),
     [({"product": "Mud", "ticket": ""}, "loam.variables.product"), ({"product": "Loam"}, "loam.variables.ticket")],

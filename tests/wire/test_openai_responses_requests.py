@@ -182,7 +182,12 @@ def test_pictures_files_and_sound() -> None:
         ({"text": {"format": {"type": "json_schema"}}}, ("bad_request", "text.format.schema")),
         ({"background": True}, ("unsupported", "background")),
         ({"conversation": "conv_1"}, ("unsupported", "conversation")),
-        ({"prompt": {"id": "p"}}, ("unsupported", "prompt")),
+        ({"prompt": {"id": "p"}}, ("bad_request", "model")),
+        ({"prompt": {"version": "2"}}, ("bad_request", "prompt")),
+        (
+            {"model": None, "prompt": {"id": "p", "variables": {"x": {"type": "input_image", "image_url": "u"}}}},
+            ("unsupported", "prompt.variables.x"),
+        ),
         ({"previous_response_id": 3}, ("bad_request", "previous_response_id")),
         ({"metadata": {"a": 1}}, ("bad_request", "metadata[...]")),
         ({"loam": {"cash": 1}}, ("bad_request", "loam")),

@@ -20,6 +20,9 @@ Task = Literal["chat", "complete", "embed", "count"]
 RAG = "rag:"
 """A model whose name begins so is a collection: it answers from the documents of the one that the rest names."""
 
+PROMPT = "prompt:"
+"""A model whose name begins so is a prompt: NAME, NAME@LABEL or NAME@HASH, and the prompt says whom to ask."""
+
 Finish = Literal["stop", "length", "tool_calls", "content_filter", "refusal", "pause", "context_window"]
 
 

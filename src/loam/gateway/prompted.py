@@ -11,14 +11,12 @@ from typing import Annotated
 from msgspec import Meta, Struct, structs
 
 from loam.core.answers import refused
-from loam.core.calls import Call, Delta, Output
+from loam.core.calls import PROMPT, Call, Delta, Output
 from loam.core.errors import ModelFailure, refuse
 from loam.core.messages import Message
 from loam.core.ports import Model
 from loam.gateway.prompt_shelf import DEFAULT_LABEL, Found, PromptShelf
 from loam.prompting.prompts import Prompt
-
-PREFIX = "prompt:"
 
 
 class PromptSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,13 +36,13 @@ class Prompted:
         self._shelf = shelf
 
     def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
-        if not call.model.startswith(PREFIX):
+        if not call.model.startswith(PROMPT):
             if call.controls.variables:
-                message = f"variables belong to a prompt; ask one as the model {PREFIX}NAME, or leave them out"
+                message = f"variables belong to a prompt; ask one as the model {PROMPT}NAME, or leave them out"
                 return refused(refuse("bad_request", message, param="loam.variables"))
             return self._inner.answer(call)
         try:
-            call = filled(call, self._shelf.find(call.model.removeprefix(PREFIX)))
+            call = filled(call, self._shelf.find(call.model.removeprefix(PROMPT)))
         except ModelFailure as error:
             return refused(error)
         return self._inner.answer(call)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Raw, Struct, structs
 from msgspec.json import Decoder
 
-from loam.core.calls import Answer, Call, Controls, Output, Sampling, Tool, ToolChoice
+from loam.core.calls import PROMPT, Answer, Call, Controls, Output, Sampling, Tool, ToolChoice
 from loam.core.errors import refuse
 from loam.core.messages import Audio, Document, Image, Message, Part, Text, ToolCall, ToolResult
 from loam.wire.openai_responses_reasoning import thought_of
@@ -91,6 +91,12 @@ class _TextConfig(Struct):
     format: _Format | None = None
 
 
+class _Prompt(Struct):
+    id: Annotated[str, Meta(min_length=1)]
+    version: str | None = None
+    variables: dict[str, str | Json] | None = None
+
+
 class _Reasoning(Struct):
     effort: str | None = None
 
@@ -106,16 +112,17 @@ _input = Decoder(str | list[Json])
 _tool = Decoder(_Tool)
 _choice = Decoder(Literal["auto", "none", "required"] | _Choice | None)
 _text_config = Decoder(_TextConfig | None)
+_prompt = Decoder(_Prompt | None)
 _reasoning = Decoder(_Reasoning | None)
 
 _REFUSED = {
     "background": "answers are not made in the background; leave it out and wait, or stream",
     "conversation": "conversations are kept by response; send previous_response_id",
-    "prompt": "prompt templates are not kept here; send instructions and input",
 }
 _UNDERSTOOD = frozenset(
     {"instructions", "previous_response_id", "store", "metadata", "text", "reasoning", "include", "user", "truncation"}
     | {"stream_options", "safety_identifier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"}
+    | {"prompt"}
 )
 _ECHOED: dict[str, Decoder[Any]] = {
     "previous_response_id": _word,
@@ -132,15 +139,19 @@ _LOGPROBS = "message.output_text.logprobs"
 def decode_response(body: bytes, call_id: str) -> Call:
     """A request to /v1/responses. Raises ModelFailure (bad_request, unsupported) with the field in `param`."""
     fields = Fields(body)
-    model = fields.need("model", _text)
+    prompt = fields.look("prompt", _prompt)
+    model = fields.need("model", _text) if prompt is None else _name_of(prompt, fields.take("model", _word))
     instructions = fields.look("instructions", _word)
-    messages = _messages(fields.need("input", _input))
+    messages = _messages(fields.need("input", _input) if prompt is None else fields.take("input", _input) or [])
     tools = tuple(_decode_tool(raw, f"tools[{i}]") for i, raw in enumerate(fields.take("tools", _raws) or ()))
     choice = fields.take("tool_choice", _choice)
     text = fields.look("text", _text_config)
     sampling = _sampling(fields)
     stream = bool(fields.take("stream", _flag))
     controls = _controls(fields)
+    if prompt is not None and prompt.variables:
+        given = {name: _value(name, value) for name, value in prompt.variables.items()}
+        controls = structs.replace(controls, variables={**given, **controls.variables})
     for name, decoder in _ECHOED.items():
         fields.look(name, decoder)
     call = Call(
@@ -159,6 +170,23 @@ def decode_response(body: bytes, call_id: str) -> Call:
     )
     _check(call)
     return call
+
+
+def _name_of(prompt: _Prompt, model: str | None) -> str:
+    """The prompt as a model. Raises ModelFailure where the request names another one besides."""
+    name = PROMPT + prompt.id + (f"@{prompt.version}" if prompt.version else "")
+    if model not in (None, name):
+        raise refuse("bad_request", f"model: the prompt {prompt.id!r} says whom to ask; leave it out", param="model")
+    return name
+
+
+def _value(name: str, value: str | Json) -> str:
+    match value:
+        case str(text) | {"type": "input_text", "text": str(text)}:
+            return text
+        case _:
+            param = f"prompt.variables.{name}"
+            raise refuse("unsupported", f"{param}: only text can stand for a variable here", param=param)
 
 
 def continue_from(call: Call, earlier: tuple[Message, ...]) -> Call:

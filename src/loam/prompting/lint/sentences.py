@@ -63,14 +63,16 @@ class Bound(Struct, frozen=True):
 def sentences(text: str) -> list[Sentence]:
     """The sentences of a text, in order; a bullet and a heading are one each."""
     found: list[Sentence] = []
-    start = 0
+    start = line = 0
     for gap in [*_END.finditer(text), None]:
         end = gap.start() if gap else len(text)
         piece = text[start:end]
         if piece.strip():
             lead = len(piece) - len(piece.lstrip())
-            found.append(Sentence(" ".join(piece.split()), text.count("\n", 0, start + lead)))
-        start = gap.end() if gap else end
+            found.append(Sentence(" ".join(piece.split()), line + piece.count("\n", 0, lead)))
+        after = gap.end() if gap else end
+        line += text.count("\n", start, after)
+        start = after
     return found
 
 

@@ -6,6 +6,7 @@ Does not judge. Invariant: every line it names exists in the text it was made fr
 
 import json
 import re
+from functools import cached_property
 from typing import Any, cast
 
 from msgspec import Struct
@@ -32,7 +33,7 @@ class Slot(Struct, frozen=True):
     line: int
 
 
-class Passage(Struct, frozen=True):
+class Passage(Struct, frozen=True, dict=True):
     """What one role says. `told` says whether it is an instruction of the prompt's author."""
 
     role: str
@@ -46,24 +47,26 @@ class Passage(Struct, frozen=True):
         """The file's line of a character."""
         return self.line if self.flat else self.line + self.text.count("\n", 0, offset)
 
-    @property
+    @cached_property
     def slots(self) -> list[Slot]:
         return [
             Slot(next(name for name in found.groups() if name), found.start(), found.end(), self.at(found.start()))
             for found in _SLOT.finditer(self.text)
         ]
 
-    @property
+    @cached_property
     def examples(self) -> list[Example]:
         return examples(self.text)
 
-    @property
+    @cached_property
     def prose(self) -> str:
         """The text with its examples blanked out, character for character."""
-        text = self.text
+        pieces: list[str] = []
+        place = 0
         for one in self.examples:
-            text = text[: one.start] + re.sub(r"[^\n]", " ", text[one.start : one.end]) + text[one.end :]
-        return text
+            pieces += [self.text[place : one.start], re.sub(r"[^\n]", " ", self.text[one.start : one.end])]
+            place = max(place, one.end)
+        return "".join([*pieces, self.text[place:]])
 
     def sentences(self) -> list[Sentence]:
         """The author's own, their lines counted in the file."""
@@ -78,7 +81,7 @@ class Ignore(Struct, frozen=True):
     reason: str
 
 
-class Sheet(Struct, frozen=True, kw_only=True):
+class Sheet(Struct, frozen=True, kw_only=True, dict=True):
     """`declared` are a Loam file's variables, `None` elsewhere; `finished`: messages that will be sent as they are."""
 
     passages: tuple[Passage, ...]
@@ -93,15 +96,15 @@ class Sheet(Struct, frozen=True, kw_only=True):
     def told(self) -> list[Passage]:
         return [passage for passage in self.passages if passage.told]
 
-    @property
+    @cached_property
     def sentences(self) -> list[Sentence]:
         return [sentence for passage in self.told for sentence in passage.sentences()]
 
-    @property
+    @cached_property
     def examples(self) -> list[tuple[Passage, Example]]:
         return [(passage, example) for passage in self.told for example in passage.examples]
 
-    @property
+    @cached_property
     def text(self) -> str:
         """All instructions, without their examples."""
         return "\n\n".join(passage.prose for passage in self.told)
