@@ -354,6 +354,7 @@ def offer_of(parts: Parts) -> Offer:
         reach=Reach(parts.index),
         answers=settings.grounding.model,
         clock=parts.clock,
+        prompts=parts.prompts,
     )
 
 

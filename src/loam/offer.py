@@ -1,15 +1,17 @@
-"""What can be asked here, as each key sees it: routes, models and collections, with what they cost.
+"""What can be asked here, as each key sees it: routes, models, collections and prompts, with what they cost.
 
 Knows names, prices and who reaches which collection; beside `assemble.py`, because it looks into several rooms.
 Invariant: a key is shown what it may ask and nothing else; an administrator's is shown every collection.
 """
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from loam.core.calls import RAG, Principal, Target, Usage
+from loam.core.calls import PROMPT, RAG, Principal, Target, Usage
 from loam.core.clock import Clock
+from loam.core.errors import ModelFailure
 from loam.core.money import dollars
 from loam.gateway.operations import ModelEntry
+from loam.gateway.prompt_shelf import PromptShelf
 from loam.gateway.route import RouteTable
 from loam.grounding.reach import Reach
 from loam.planners.prices import PriceBook
@@ -24,21 +26,29 @@ class Offer(Struct, frozen=True, kw_only=True):
     reach: Reach
     answers: str
     clock: Clock
+    prompts: PromptShelf
 
     async def names(self, principal: Principal) -> list[str]:
         """Every name that a principal may ask."""
         collections = [RAG + one.name for one in await self.reach.listed(principal)]
-        return [name for name in (*self.table.names(), *collections) if principal.may_ask(name)]
+        prompts = [PROMPT + name for name in self.prompts.asked()]
+        return [name for name in (*self.table.names(), *collections, *prompts) if principal.may_ask(name)]
 
     async def entries(self, principal: Principal) -> list[ModelEntry]:
         """The same, with what answers and what it costs."""
         return [self._entry(name) for name in await self.names(principal)]
 
     def _entry(self, name: str) -> ModelEntry:
-        collection = name.startswith(RAG) and name not in self.table.names()
-        chain = self.table.resolve(self.answers if collection else name).chain
-        kind = "collection" if collection else "route" if name in self.routes else "model"
-        return ModelEntry(name, kind, [str(target) for target in chain], *self._per_million(chain[0]))
+        asked = self.prompts.asked().get(name.removeprefix(PROMPT)) if name.startswith(PROMPT) else None
+        known = name if asked is None else asked
+        collection = known.startswith(RAG) and known not in self.table.names()
+        try:
+            chain = self.table.resolve(self.answers if collection else known).chain
+        except ModelFailure:  # a prompt may name a model that is not there any more
+            return ModelEntry(name, "prompt", [])
+        kind = "collection" if collection else "route" if known in self.routes else "model"
+        entry = ModelEntry(name, kind, [str(target) for target in chain], *self._per_million(chain[0]))
+        return entry if asked is None else structs.replace(entry, kind="prompt")
 
     def _per_million(self, target: Target) -> tuple[str | None, str | None]:
         """What a million tokens in and out cost at a target, in dollars; small prompts where the size matters."""

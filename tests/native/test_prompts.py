@@ -83,6 +83,14 @@ def test_a_response_names_its_prompt_as_openai_does(shop: Running, version: dict
     assert call["tags"]["prompt_hash"] == version["hash"]
 
 
+def test_prompts_are_listed_with_the_models(shop: Running, version: Any) -> None:
+    ids = [model["id"] for model in ask(shop.url, "GET", "/v1/models", **keyed(shop)).json["data"]]
+    assert {"prompt:support@prod", "prompt:from-file@prod"} <= set(ids)
+    models = ask(shop.url, "GET", "/loam/v1/models", **keyed(shop)).json["models"]
+    [entry] = [model for model in models if model["name"] == "prompt:support@prod"]
+    assert (entry["kind"], entry["chain"]) == ("prompt", ["fake/echo"])
+
+
 @pytest.mark.parametrize(
     ("variables", "param"),
     [({"product": "Mud", "ticket": ""}, "loam.variables.product"), ({"product": "Loam"}, "loam.variables.ticket")],

@@ -163,6 +163,14 @@ class PromptShelf:
     def names(self) -> list[str]:
         return sorted(self._kept)
 
+    def asked(self) -> dict[str, str]:
+        """Every NAME@LABEL that can be asked, with the model that it asks."""
+        return {
+            f"{name}@{label}": kept.versions[digest][1].model
+            for name, kept in sorted(self._kept.items())
+            for label, digest in sorted(kept.labels.items())
+        }
+
     async def push(self, new: NewVersion, *, by: str) -> Version:
         """Keeps a version, if its content is new, and moves `label` to it. Raises ModelFailure (bad_request)."""
         own, prompt = parsed(new.text)
