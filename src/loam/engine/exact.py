@@ -3,9 +3,10 @@ with any number of threads (P9).
 
 Floating-point sums depend on their order, and libraries choose the order by the shape of the work. What was measured of
 torch on CPUs (see docs/design/engine.md): a matrix product changes a row's bits between 1, 2, 3 and more rows, and,
-with few output columns a thread, with the number of threads; silu and sigmoid differ between the vector loop and its tail;
-scaled_dot_product_attention differs with the length. So here: every product has a fixed number of rows, activations are
-composed of operations that do not differ, and attention sums over fixed tiles of keys, tile by tile from the first.
+with few output columns a thread, with the number of threads; silu and sigmoid differ between the vector loop and its
+tail; scaled_dot_product_attention differs with the length. So here: every product has a fixed number of rows,
+activations are composed of operations that do not differ, and attention sums over fixed tiles of keys, tile by tile
+from the first.
 Invariant: no sum's order depends on anything but the row's own position. The reference is one thread and `FEW` rows;
 what is faster is taken only where a probe showed it to give the reference's bits.
 """

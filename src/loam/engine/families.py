@@ -5,7 +5,7 @@ never passed over.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from loam.core.errors import EngineError
 from loam.engine.architecture import Activation, Architecture, Rope
@@ -43,19 +43,29 @@ _REFUSED: tuple[tuple[str, str], ...] = (
 )
 """Settings under which the result would be another one, and why Loam does not go on."""
 
-ROPE_SCALINGS = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+ROPE_SCALINGS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor",),
+    "longrope": ("original_max_position_embeddings",),
+    "factors": (),
+}
+"""What each needs to be told. `factors` is GGUF's: one for each frequency."""
 
 
 def read_architecture(config: Config) -> Architecture:
     """The shape that a config.json describes. Raises `EngineError`, which names the setting and what to do."""
     family = config.get("model_type")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise EngineError(f"model_type {family!r} is not a family that Loam's engine runs; it runs {known}")
     for key, why in _REFUSED:
         if config.get(key):
             raise EngineError(f"{key} is set: {why}")
-    fields = _common(config) | {"family": family}
+    fields = _common(config)
+    fields["family"] = family
     fields |= FAMILIES[family](config, fields)
     architecture = Architecture(**fields)
     _check(architecture)
@@ -134,7 +144,22 @@ def _rope(config: Config, said: Any, head_width: int, theta: float | None = None
     if config.get("original_max_position_embeddings"):  # Phi-3 says it outside
         scaling.setdefault("original_max_position_embeddings", config["original_max_position_embeddings"])
     scaling.setdefault("max_position_embeddings", config.get("max_position_embeddings"))
+    _told(kind, scaling, width)
     return Rope(_real(scaling, "rope_theta", default), width, None if kind == "default" else scaling)
+
+
+def _told(kind: str, scaling: dict[str, Any], width: int) -> None:
+    if kind == "yarn" and scaling.get("original_max_position_embeddings") and scaling["max_position_embeddings"]:
+        reach = _real(scaling, "max_position_embeddings", 1) / _real(scaling, "original_max_position_embeddings", 1)
+        scaling.setdefault("factor", reach)
+    for need in ROPE_SCALINGS[kind]:
+        if scaling.get(need) is None:
+            raise EngineError(f"rope_type {kind!r} needs {need!r} among the rotary settings")
+        _real(scaling, need, 1.0)
+    for each in {"longrope": ("long_factor", "short_factor"), "factors": ("factors",)}.get(kind, ()):
+        factors: Any = scaling.get(each)
+        if not isinstance(factors, list) or len(cast("list[Any]", factors)) != width // 2:
+            raise EngineError(f"rope_type {kind!r} needs {each!r}, a list of {width // 2} numbers")
 
 
 def _stretched(context: int, rope: Rope) -> int:
@@ -341,6 +366,8 @@ def _check(architecture: Architecture) -> None:
     if a.heads % a.kv_heads:
         raise EngineError(f"num_attention_heads {a.heads} is not a multiple of num_key_value_heads {a.kv_heads}")
     for rope in (a.rope, a.local_rope):
+        if rope and rope.theta <= 1:
+            raise EngineError(f"rope_theta is {rope.theta}; it must be greater than 1")
         if rope and (rope.width % 2 or not 0 < rope.width <= a.head_width):
             raise EngineError(f"the rotary part of a head is {rope.width} of {a.head_width} numbers; it must be even")
     if a.hidden > _MOST["width"] * 8:

@@ -1,36 +1,47 @@
 """From a folder or file of weights to a model, and back to a folder that transformers reads.
 
-Knows files and what is wrong with them. Invariant: a model is whole or not there; nothing is guessed, and what is wrong
-is said with the file's name and the remedy.
+    loaded = load(resolve("org/name"), weights="int8")
+    loaded.model(tokens)
+
+Invariant: a model is whole or not there. Nothing is guessed; what is wrong is said with the file's name and the remedy,
+and what does not fit into memory is refused before its weights are read.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
+from torch import Tensor, nn
 
 from loam.core.errors import EngineError
 from loam.engine.architecture import Architecture
+from loam.engine.exact import Exact
 from loam.engine.families import read_architecture
-from loam.engine.layouts import harmless, pieces
+from loam.engine.gguf_files import open_gguf
+from loam.engine.layouts import Piece, harmless, pieces
+from loam.engine.memory import Weights, fit, weight_bytes
+from loam.engine.quantize import Int4Linear, Int8Linear, quantised
+from loam.engine.sources import INDEX, SINGLE, Source, read_json, safetensors
 from loam.engine.transformer import Transformer
 
-Weights = Literal["auto", "fp32", "bf16", "int8", "int4"]
+PLAIN: tuple[Weights, ...] = ("auto", "fp32", "bf16")
+"""Those that keep linear layers as they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model, and what the files say about it."""
+    """A model, and what its files say about it."""
 
     model: Transformer
     folder: Path
+    """Where it was read: the folder, or the .gguf file."""
     config: dict[str, Any]
     stop_tokens: frozenset[int]
+    weights: Weights
 
     @property
     def architecture(self) -> Architecture:
@@ -42,101 +53,193 @@ class Loaded:
         return self.architecture.context
 
 
-def load(path: Path, *, weights: Weights = "auto", device: str = "cpu", memory_limit: int | None = None) -> Loaded:
-    """The checkpoint at `path`. `auto` keeps the type of its file. Raises `EngineError`."""
-    config = read_json(path / "config.json")
-    architecture = read_architecture(config)
+def load(
+    path: Path | str,
+    *,
+    weights: Weights = "auto",
+    device: str = "cpu",
+    memory_limit: int | None = None,
+    exact: bool = False,
+) -> Loaded:
+    """The checkpoint at `path`, a folder or a .gguf file, frozen and ready to `step`.
+
+    `memory_limit` is in bytes, `device` as torch names it. `exact` makes `step` batch-invariant (see `exact.py`).
+    Raises `EngineError` where a file is missing, broken, of a kind that Loam does not run, or too large.
+    """
+    path = Path(path)
+    _check_device(device)
+    if path.suffix == ".gguf":
+        config, source, layout = open_gguf(path)
+        architecture = _named(path, config)
+    else:
+        config = read_json(path / "config.json")
+        architecture = _named(path / "config.json", config)
+        source, layout = safetensors(path), pieces(architecture)
+    fit(path, weight_bytes(architecture, weights, source.kind), device, memory_limit)
     with torch.device("meta"):
         model = Transformer(architecture)
-    fill(model, Source.open(path), device)
-    stops = frozenset[int]()
-    for file in ("generation_config.json", "config.json"):
-        if (path / file).exists():
-            stops |= _tokens(read_json(path / file).get("eos_token_id"))
-    return Loaded(model.eval(), path, config, stops)
+    _fill(model, source, layout, weights, device)
+    model.exact = Exact() if exact else None
+    return Loaded(model.eval().requires_grad_(False), path, config, _stops(path, config), weights)
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """An object in a JSON file."""
+def resolve(name: Path | str, *, download: bool = False) -> Path:
+    """A folder or file as it is; a hub id (`org/name`) to where it lies in the local cache.
+
+    Only `download` reaches for the network: weights in safetensors, configuration and tokenizer. Raises `EngineError`.
+    """
+    path = Path(name)
+    if path.exists():
+        return path
+    id = str(name)
+    if path.suffix == ".gguf" or id.count("/") != 1 or id.startswith((".", "/", "~")):
+        raise EngineError(f"{name} does not exist; give a checkpoint's folder, a .gguf file or a hub id (org/name)")
     try:
-        value = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError as missing:
-        raise EngineError(f"{file} is missing; a checkpoint folder holds it beside its weights") from missing
-    except (ValueError, OSError) as broken:
-        raise EngineError(f"{file} cannot be read as JSON ({broken}); download it again") from broken
-    if not isinstance(value, dict):
-        raise EngineError(f"{file} does not hold a JSON object; download it again")
-    return value  # pyright: ignore[reportUnknownVariableType]
+        from huggingface_hub import snapshot_download  # noqa: PLC0415 # pyright: ignore[reportUnknownVariableType]
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
+    except ImportError as missing:
+        raise EngineError(f"{name} is a hub id; install huggingface-hub, or give a folder") from missing
+    try:
+        wanted = ["*.safetensors", INDEX, "*.json", "*.model", "*.jinja", "*.tiktoken", "vocab.*", "merges.txt"]
+        return Path(snapshot_download(id, local_files_only=not download, allow_patterns=wanted))
+    except LocalEntryNotFoundError as absent:
+        raise EngineError(f"{name} is not on this machine; `loam models pull {name}` downloads it") from absent
+    except (HFValidationError, HfHubHTTPError, OSError, ValueError) as refused:
+        raise EngineError(
+            f"{name} could not be fetched from the hub ({refused}); check the id and the network"
+        ) from refused
 
 
-def _tokens(said: Any) -> frozenset[int]:
-    if said is None:
-        return frozenset()
-    return frozenset(said) if isinstance(said, list) else frozenset((int(said),))  # pyright: ignore[reportUnknownArgumentType]
+def save(model: Transformer, folder: Path, config: dict[str, Any], *, shard: int = 5_000_000_000) -> None:
+    """Write a folder that transformers loads: config.json, and safetensors of pieces up to `shard` bytes.
+
+    `config` is what the model was made from (`Loaded.config`), or a config.json of one's own that reads to the same
+    architecture. Raises `EngineError` for quantised weights, which have lost what the format holds.
+    """
+    if read_architecture(config) != model.architecture:
+        raise EngineError(f"{folder}: the given config describes another architecture than the model's")
+    packed = _packed(model, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in packed.items():
+        if shards[-1] and size + tensor.nbytes > shard:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += tensor.nbytes
+    if len(shards) == 1:
+        save_file(packed, folder / SINGLE, metadata={"format": "pt"})
+    else:
+        _write_shards(folder, shards)
+    kind = str(next(iter(packed.values())).dtype).removeprefix("torch.")
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": kind}, indent=2), "utf-8")
 
 
-class Source:
-    """Named tensors in safetensors files; each is read when it is asked for, as a view of the mapped file."""
-
-    def __init__(self, where: Path, shapes: dict[str, tuple[int, ...]], read: Callable[[str], Tensor]) -> None:
-        self.where, self.shapes, self.read = where, shapes, read
-
-    @classmethod
-    def open(cls, folder: Path) -> "Source":
-        files = _files(folder)
-        shapes: dict[str, tuple[int, ...]] = {}
-        owners: dict[str, Any] = {}
-        for file in files:
-            try:
-                opened: Any = safe_open(str(file), framework="pt")
-                for name in opened.keys():  # noqa: SIM118 - it is no dict
-                    shapes[name], owners[name] = tuple(opened.get_slice(name).get_shape()), opened
-            except (SafetensorError, OSError) as broken:
-                raise EngineError(f"{file} is not a whole safetensors file ({broken}); download it again") from broken
-        return cls(folder, shapes, lambda name: owners[name].get_tensor(name))
-
-    def take(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """One tensor, of the shape that config.json asks for."""
-        if name not in self.shapes:
-            raise EngineError(f"{self.where} lacks the tensor {name}; download the checkpoint again")
-        if self.shapes[name] != shape:
-            raise EngineError(f"{self.where}: {name} has shape {self.shapes[name]}, but config.json asks for {shape}")
-        return self.read(name)
+def _write_shards(folder: Path, shards: Sequence[dict[str, Tensor]]) -> None:
+    names: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05}-of-{len(shards):05}.safetensors"
+        save_file(shard, folder / file, metadata={"format": "pt"})
+        names |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for shard in shards for tensor in shard.values())
+    index = {"metadata": {"total_size": total}, "weight_map": names}
+    (folder / INDEX).write_text(json.dumps(index, indent=2), "utf-8")
 
 
-def _files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        names: dict[str, str] = read_json(index).get("weight_map", {})
-        return [folder / name for name in sorted(set(names.values()))]
-    if (folder / "model.safetensors").exists():
-        return [folder / "model.safetensors"]
-    raise EngineError(f"{folder} holds no model.safetensors; only safetensors and GGUF files are read")
+def _packed(model: Transformer, folder: Path) -> dict[str, Tensor]:
+    """All weights under the names of the family's files."""
+    if any(isinstance(module, Int8Linear | Int4Linear) for module in model.modules()):
+        raise EngineError(f"{folder}: quantised weights are not saved; load the checkpoint as bf16 or fp32")
+    held = dict(model.named_parameters(remove_duplicate=False))
+    packed: dict[str, Tensor] = {}
+    for piece in pieces(model.architecture):
+        if piece.ours == ("lm_head",) and model.architecture.tied:
+            continue
+        for kind in ("weight", "bias"):
+            parts = [held[name] for ours in piece.ours if (name := f"{ours}.{kind}") in held]
+            if len(parts) == len(piece.ours):
+                packed[f"{piece.theirs}.{kind}"] = piece.join(
+                    [p.detach() for p in parts], model.architecture
+                ).contiguous()
+    return packed
 
 
-def fill(model: Transformer, source: Source, device: str) -> None:
-    """Put every weight of a model (on the meta device) in its place; all must be there, with their shapes."""
+def _named(file: Path, config: dict[str, Any]) -> Architecture:
+    """The architecture; what is wrong with a config is said with its file's name."""
+    try:
+        return read_architecture(config)
+    except EngineError as wrong:
+        raise EngineError(f"{file}: {wrong}") from wrong
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as wrong:
+        raise EngineError(f"{file}: a setting has a value of the wrong kind ({wrong}); download it again") from wrong
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as absent:
+        raise EngineError(f"device {device!r} cannot be used ({str(absent).splitlines()[0]}); use cpu") from absent
+
+
+def _fill(model: Transformer, source: Source, layout: Sequence[Piece], weights: Weights, device: str) -> None:
+    """Put every weight of a model (on the meta device) in its place; all must be there, with their shapes.
+
+    Layer by layer, so that of a model that is converted or quantised no more than one module is held twice.
+    """
     a = model.architecture
     wanted = {name: tuple[int, ...](weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
     if a.tied:
         wanted.pop("lm_head.weight")
-    state: dict[str, Tensor] = {}
-    left = set(source.shapes) - ({"lm_head.weight", "embed_out.weight"} if a.tied else set())
-    for piece in pieces(a):
-        for kind in ("weight", "bias"):
-            ours = [f"{name}.{kind}" for name in piece.ours]
-            theirs = f"{piece.theirs}.{kind}"
+    left = set(source.shapes) - ({"lm_head.weight", "embed_out.weight", "output.weight"} if a.tied else set())
+    prefix = "transformer." if "wte.weight" in left else ""  # the first GPT-2 files leave it out
+    for piece in layout:
+        parts: dict[str, tuple[Tensor, ...]] = {}
+        for part in ("weight", "bias"):
+            ours = [f"{name}.{part}" for name in piece.ours]
+            theirs = f"{piece.theirs}.{part}".removeprefix(prefix)
             if all(name in wanted for name in ours):
-                tensor = source.take(theirs, piece.shape([wanted[name] for name in ours])).to(device)
-                state.update(zip(ours, piece.split(tensor, a), strict=True))
+                tensor = source.take(theirs, piece.shape([wanted.pop(name) for name in ours]))
+                parts[part] = piece.split(tensor.to(device), a)
                 left.discard(theirs)
+        for number, name in enumerate(piece.ours):
+            _place(model, name, {part: of[number] for part, of in parts.items()}, source.kind, weights)
+    if wanted:
+        raise EngineError(f"{source.where} has no place for {', '.join(sorted(wanted)[:3])}; its format lacks them")
     if strange := sorted(name for name in left if not harmless(name)):
         raise EngineError(
-            f"{source.where} holds tensors that config.json does not account for: {', '.join(strange[:5])}"
+            f"{source.where} holds tensors that its configuration does not account for: {', '.join(strange[:5])}; "
+            "configuration and weights are not of the same model"
         )
     if a.tied:
-        state["lm_head.weight"] = state["embed_tokens.weight"]
-    model.load_state_dict(state, assign=True)
-    if a.tied:
-        model.lm_head.weight = model.embed_tokens.weight
-    model.requires_grad_(False)
+        _place(model, "lm_head", {"weight": model.embed_tokens.weight.detach()}, source.kind, weights)
+        if weights in PLAIN:
+            model.lm_head.weight = model.embed_tokens.weight
+
+
+def _place(model: Transformer, name: str, parts: dict[str, Tensor], found: torch.dtype, weights: Weights) -> None:
+    """The weights of one module, in their final type."""
+    if not parts:
+        return
+    module = model.get_submodule(name)
+    wide = weights == "fp32" or (weights == "auto" and found in (torch.float32, torch.float64))
+    kind = torch.float32 if wide else torch.bfloat16
+    if isinstance(module, nn.Linear) and weights not in PLAIN:
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, quantised(parts["weight"], parts.get("bias"), weights))
+        return
+    for part, tensor in parts.items():
+        setattr(module, part, nn.Parameter(tensor.to(kind), requires_grad=False))
+
+
+def _stops(path: Path, config: dict[str, Any]) -> frozenset[int]:
+    """Tokens that end an answer, from generation_config.json and config.json."""
+    said = [config.get("eos_token_id")]
+    if (path / "generation_config.json").exists():
+        said.append(read_json(path / "generation_config.json").get("eos_token_id"))
+    stops: set[int] = set()
+    for value in said:
+        for token in value if isinstance(value, list) else [value]:  # pyright: ignore[reportUnknownVariableType]
+            if isinstance(token, int):
+                stops.add(token)
+    return frozenset(stops)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from loam.core.errors import EngineError
 from loam.engine.architecture import Rope
 
 BLOCK = 1024
@@ -54,16 +53,17 @@ def _plain(theta: float, width: int) -> Tensor:
 
 def _frequencies(rope: Rope, context: int, length: int) -> tuple[Tensor, float]:
     """Radians a position, and what cos and sin are multiplied by."""
-    said = rope.scaling or {}
-    kind = said.get("rope_type", "default")
-    try:
-        return _KINDS[kind](rope, said, context, length)
-    except KeyError as missing:
-        raise EngineError(f"rope_type {kind!r} needs {missing} in config.json's rope_parameters") from missing
+    said = rope.scaling or {}  # `families.py` has seen to it that nothing is missing
+    return _KINDS[said.get("rope_type", "default")](rope, said, context, length)
 
 
 def _default(rope: Rope, said: dict[str, Any], context: int, length: int) -> tuple[Tensor, float]:
     return _plain(rope.theta, rope.width), 1.0
+
+
+def _factors(rope: Rope, said: dict[str, Any], context: int, length: int) -> tuple[Tensor, float]:
+    """Each frequency divided by its own factor, as GGUF files say it."""
+    return _plain(rope.theta, rope.width) / torch.tensor(said["factors"], dtype=torch.float32), 1.0
 
 
 def _linear(rope: Rope, said: dict[str, Any], context: int, length: int) -> tuple[Tensor, float]:
@@ -121,8 +121,6 @@ def _longrope(rope: Rope, said: dict[str, Any], context: int, length: int) -> tu
     """Ding et al. 2024: a factor for each frequency."""
     trained = said["original_max_position_embeddings"]
     factors = torch.tensor(said["long_factor"] if context > trained else said["short_factor"], dtype=torch.float32)
-    if factors.shape != (rope.width // 2,):
-        raise EngineError(f"longrope has {len(factors)} factors for {rope.width // 2} frequencies")
     powers = torch.arange(0, rope.width, 2, dtype=torch.int64).float() / rope.width
     stretch = said.get("factor") or said["max_position_embeddings"] / trained
     gain = said.get("attention_factor")
@@ -133,6 +131,7 @@ def _longrope(rope: Rope, said: dict[str, Any], context: int, length: int) -> tu
 
 _KINDS: dict[str, Callable[[Rope, dict[str, Any], int, int], tuple[Tensor, float]]] = {
     "default": _default,
+    "factors": _factors,
     "linear": _linear,
     "dynamic": _dynamic,
     "llama3": _llama3,

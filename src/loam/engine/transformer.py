@@ -154,7 +154,7 @@ class Transformer(nn.Module):
         self.adapters: dict[str, Adapter] = {}
         """By the name that a `Span` says."""
         self.exact: Exact | None = None
-        """Set it to `Exact()`, and `step` gives a row the same bits alone and in any batch, chunk or number of threads."""
+        """Set it to `Exact()`, and `step` gives a row the same bits in every batch, chunking and number of threads."""
 
     @property
     def architecture(self) -> Architecture:
