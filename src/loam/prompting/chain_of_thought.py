@@ -11,7 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
-from loam.core.calls import Call, Delta, Step, Usage
+from loam.core.calls import Call, Delta, Step, Usage, Words
 from loam.core.ports import Model
 from loam.prompting.answers import CLOSE, OPEN
 from loam.prompting.around import NOTHING, Around
@@ -53,6 +53,8 @@ class ChainOfThought:
                     yield delta
                     continue
                 split = choices.get(delta.choice)
+                if type(delta) is Words and split is not None and split.hides(delta.text):
+                    continue
                 if split is None and (delta.text or delta.finish):
                     split = choices[delta.choice] = Split(visible=self._options.visible, extract=self._options.extract)
                 for piece in _pieces(delta, split):
@@ -71,8 +73,10 @@ class ChainOfThought:
 
 def _pieces(delta: Delta, split: Split | None) -> list[Delta]:
     """What the reader gets of one delta, its usage aside. Log probabilities would spell the reasoning out."""
-    rest = structs.replace(delta, text="", finish=None, usage=None, logprobs=None)
-    pieces = [rest] if rest != Delta(choice=delta.choice, family=delta.family) else []
+    pieces: list[Delta] = []
+    if type(delta) is not Words:
+        rest = structs.replace(delta, text="", finish=None, usage=None, logprobs=None)
+        pieces = [rest] if rest != Delta(choice=delta.choice, family=delta.family) else []
     if split is None:
         return pieces
     choice, thought, said = delta.choice, split.thought(delta.text), split.answer()

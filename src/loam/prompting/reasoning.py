@@ -23,23 +23,46 @@ class Split:
         self._held = ""
         self._state: Literal["reasoning", "answer", "after"] = "reasoning"
         self._begun = False
+        self._thoughts: list[str] = []
         self.marked = False
-        self.reasoning = 0
+
+    @property
+    def reasoning(self) -> int:
+        """Tokens that the reasoning has so far, about."""
+        return estimate("".join(self._thoughts))
+
+    def hides(self, text: str) -> bool:
+        """Takes text that is plainly reasoning and not to be shown, as most of a stream is; else leaves it alone."""
+        if self._visible or self._held or self._state != "reasoning" or "<" in text:
+            return False
+        self._all.append(text)
+        self._thoughts.append(text)
+        return True
 
     def thought(self, text: str) -> str:
         """What of new text belongs to the reasoning and may be shown; the rest is held for `answer`."""
         self._all.append(text)
-        self._held += text
         if self._state != "reasoning":
+            self._held += text
             return ""
-        found = self._held.lower().find(OPEN)
-        self.marked = found >= 0
-        shown, self._held = _cut(self._held, found if self.marked else len(self._held) - len(OPEN))
-        if self.marked:
-            self._held = self._held[len(OPEN) :]
-            self._state = "answer"
-        self.reasoning += estimate(shown) if shown else 0
+        shown = text
+        if self._held or "<" in text:
+            shown = self._until_mark(self._held + text)
+        self._thoughts.append(shown)
         return shown if self._visible else ""
+
+    def _until_mark(self, text: str) -> str:
+        """Reasoning up to the mark, or to what may become one; the rest is held."""
+        low = text.lower()
+        place = low.find(OPEN)
+        if place >= 0:
+            self.marked, self._state = True, "answer"
+            self._held = text[place + len(OPEN) :]
+            return text[:place]
+        place = low.rfind("<")
+        place = place if OPEN.startswith(low[place:]) else len(text)
+        self._held = text[place:]
+        return text[:place]
 
     def answer(self) -> str:
         """What of the held text is answer for sure."""
@@ -66,7 +89,3 @@ class Split:
         found = answer_in(text) or (last_paragraph(text) if whole else "")
         read = {"number": number_in, "choice": choice_in}.get(self._extract)
         return (read(found) if read is not None and found else None) or found
-
-
-def _cut(text: str, place: int) -> tuple[str, str]:
-    return text[: max(0, place)], text[max(0, place) :]
