@@ -251,6 +251,14 @@ def test_wishes_that_cannot_be_met(llama: Path) -> None:
         inspect(subject, Wish(prompt=PROMPT, logit_bias={9999: 1.0}))
 
 
+def test_logits_that_are_not_numbers_are_said_plainly(llama: Path) -> None:
+    subject = subject_of(llama)
+    broken = subject_of(llama, forward=Shifted(subject.model, math.nan), model=subject.model)
+    with pytest.raises(ModelFailure, match="not numbers") as caught:
+        inspect(broken, Wish(prompt=PROMPT))
+    assert caught.value.failure.kind == "internal"
+
+
 def test_a_stop_token_and_a_full_context_end_it(llama: Path) -> None:
     subject = subject_of(llama)
     first = inspect(subject, Wish(prompt=PROMPT, steps=1, temperature=0.0)).steps[0].drawn.token

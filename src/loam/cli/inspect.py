@@ -55,6 +55,7 @@ def _help() -> str:
     help="Also show probabilities at this temperature; may be given several times.",
 )
 @click.option("--layers", is_flag=True, help="Also look inside: norms, attention and the logit lens, layer by layer.")
+@click.option("--adapter", default="", metavar="NAME", help="A LoRA adapter of the gateway's model.")
 @click.option("--chat", is_flag=True, help="Put the prompt into the model's chat template, as a user's message.")
 @click.option("--legend/--no-legend", default=True, help="Say at the end what the numbers mean.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole inspection as JSON.")

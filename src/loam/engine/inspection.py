@@ -21,7 +21,7 @@ Temperature = Annotated[float, Meta(gt=0.0, le=100.0)]
 
 
 class Wish(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What is looked at. Sampling parameters mean what they mean when text is generated."""
+    """What is looked at. Sampling parameters mean what they mean when text is generated; what is not said is off."""
 
     prompt: Annotated[str, Meta(description="The text that is continued, as it stands.", max_length=100_000)]
     model: Annotated[str, Meta(description="A model of the local engine.", max_length=1000)] = ""

@@ -126,7 +126,7 @@ class _Run:
         while len(found) < limit:
             logits, seen = self._read(new, prompt=not found)
             position = len(self._tokens)
-            distribution = sampling.steps_of(logits, self._wish.draw, self._sampler.seen, position)
+            distribution = self._drawn(logits, position)
             layers = self._layers(seen, distribution.token, heads=len(found) < self.with_heads)
             found.append(step_of(distribution, position, self._wish, self._pieces, layers))
             if distribution.token in self._subject.stop_tokens:
@@ -135,6 +135,12 @@ class _Run:
             self._tokens += new
             self._sampler.add(distribution.token)
         return found, "length"
+
+    def _drawn(self, logits: Floats, position: int) -> Distribution:
+        try:
+            return sampling.steps_of(logits, self._wish.draw, self._sampler.seen, position)
+        except sampling.NoToken as error:
+            raise refuse("internal", f"no token can be drawn at position {position}: {error}") from error
 
     def _read(self, new: list[int], *, prompt: bool) -> tuple[Floats, list[Seen]]:
         model = self._subject.model
