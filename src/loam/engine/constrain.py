@@ -20,8 +20,8 @@ ENDS = """}])>",:;0123456789ntf-[{(<.@_/abcdeghijklmopqrsuvwxyzABCDEFGHIJKLMNOPQ
 """What a search for an end tries, in this order."""
 LONGEST_GRAMMAR = 1_000_000
 """Characters."""
-LONGEST_WAY = 512
-"""Tokens: no longer way to an end is looked for."""
+SHORT_WAY, LONGEST_WAY = 64, 512
+"""Tokens: ways to an end are looked for among the short ones first; a longer one than these is not looked for."""
 _LIMITS = LLParserLimits(verbose_errors=False, max_grammar_size=200_000)
 
 
@@ -74,7 +74,7 @@ class Constraint:
         self._at = LLMatcher(tokens, grammar, log_level=0, limits=_LIMITS)
         self._way: list[int] | None = None  # to an end from here, where one is known
         self._next_way: list[int] | None = None  # from where `steer` leads
-        self._ends = np.zeros(0, dtype=np.int64)
+        self._ends: list[int] = []
         self._quote = self._letter = 0
         self._best = 0  # the walk that found the last way
         self._steers = False
@@ -119,7 +119,7 @@ class Constraint:
 
     def close_within(self, most: int) -> None:
         """Look for a way to end, which `steer` then keeps. Raises `ModelFailure` where `most` tokens do not suffice."""
-        self._ends = np.array([token for each in ENDS for token in self._tokens.greedy_tokenize(each)[:1]])
+        self._ends = [token for each in ENDS for token in self._tokens.greedy_tokenize(each)[:1]]
         self._quote, self._letter = (self._tokens.greedy_tokenize(each)[0] for each in '"q')
         for walk in range(3):
             way = self._walk(self._at.deep_copy(), walk, LONGEST_WAY if self._way is None else len(self._way) - 1)
@@ -143,7 +143,7 @@ class Constraint:
             return token  # `advance` will say why
         way = self._old_way(after, left - 1)
         if way is None:
-            way = self._way_to_end(after, min(left - 1, LONGEST_WAY))
+            way = self._way_to_end(after, left - 1)
         if way is None and self._way is not None and left <= LONGEST_WAY:
             self.closed = True
             token, *way = self._way or [self._tokens.eos_token]
@@ -170,37 +170,45 @@ class Constraint:
         """
         if start.is_accepting():
             return []
-        for walk in sorted(range(3), key=lambda each: each != self._best):
-            way = self._walk(start.deep_copy(), walk, most)
-            if way is not None:
-                self._best = walk
-                return way
+        walks = sorted(range(3), key=lambda each: each != self._best)
+        for longest in (SHORT_WAY, LONGEST_WAY):  # a walk in circles is given up early where another one ends
+            for walk in walks:
+                way = self._walk(start.deep_copy(), walk, min(most, longest))
+                if way is not None:
+                    self._best = walk
+                    return way
+            if most <= longest:
+                break
         return None
 
     def _walk(self, at: LLMatcher, walk: int, most: int) -> list[int] | None:
         way: list[int] = []
         while not at.is_accepting():
             forced = at.compute_ff_tokens()
-            taken = forced or [self._preferred(_mask(at, self._tokens.vocab_size), walk, way)]
+            taken = forced or [self._preferred(at, walk, way)]
             if len(way) + len(taken) > most or at.try_consume_tokens(taken) < len(taken):
                 return None
             way += taken
         return way
 
-    def _preferred(self, mask: NDArray[np.bool_], walk: int, way: list[int]) -> int:
+    def _preferred(self, at: LLMatcher, walk: int, way: list[int]) -> int:
         """A token that may lead to an end.
 
         In a string its quote, first of all in walk 1; else the first of `ENDS`, in walk 2 the one least used so far.
+        One by one, because a mask over a large vocabulary costs as much as a hundred of these.
         """
-        ends = self._ends[mask[self._ends]]
-        if not len(ends):
-            return int(mask.argmax())
-        if mask[self._quote] and (walk == 1 or mask[self._letter]):
+
+        def may(token: int) -> bool:
+            return at.validate_tokens([token]) == 1
+
+        if may(self._quote) and (walk == 1 or may(self._letter)):
             return self._quote
-        if walk < 2:
-            return int(ends[0])
-        space = self._ends[-1]
-        return min(ends.tolist(), key=lambda each: (each == space, way.count(each)))
+        ends = self._ends
+        if walk == 2:
+            space = ends[-1]
+            ends = sorted(ends, key=lambda each: (each == space, way.count(each)))
+        end = next(filter(may, ends), None)
+        return int(_mask(at, self._tokens.vocab_size).argmax()) if end is None else end
 
 
 def _mask(at: LLMatcher, vocabulary: int) -> NDArray[np.bool_]:
