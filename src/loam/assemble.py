@@ -17,6 +17,8 @@ from loam.core.calls import Call
 from loam.core.clock import Clock, SystemClock, new_id
 from loam.core.operations import Operation
 from loam.core.ports import Model
+from loam.engine import inspection
+from loam.engine.operations import Checkpoints, engine_operations
 from loam.gateway import allowances, calls, conversations, feedback, keyring, prompt_shelf
 from loam.gateway.allowances import Allowances
 from loam.gateway.app import App, Gateway
@@ -59,14 +61,13 @@ from loam.grounding.reader import Reader
 from loam.grounding.searching import Searching
 from loam.grounding.store import Library
 from loam.grounding.verify import Checkers
-from loam.kinds import READER, kind_of, prices_of, table_of
+from loam.kinds import READER, kind_of, prices_of, providers_of, table_of
 from loam.offer import Offer
 from loam.planners.prices import PriceBook
 from loam.prompting.around import Around
 from loam.prompting.capabilities import Capabilities
-from loam.prompting.fitting import Fitted
 from loam.prompting.technique import Techniques
-from loam.providers.transport import HttpTransport
+from loam.provision import provide
 from loam.storage.database import Database
 from loam.storage.folder import DataFolder
 from loam.surroundings import Surroundings, datasets_of, embedding
@@ -118,6 +119,7 @@ class Parts(Struct, frozen=True, kw_only=True):
     feedback: Feedback
     metrics: Metrics
     database: Database
+    checkpoints: Checkpoints
     notes: tuple[str, ...]
 
 
@@ -181,7 +183,7 @@ def paid_of(parts: Parts) -> Model:
 
 def around_of(parts: Parts) -> Around:
     """What the techniques have beside their model."""
-    kinds = {name: kind_of(name, provider).name for name, provider in parts.settings.providers.items()}
+    kinds = {name: kind_of(name, provider).name for name, provider in providers_of(parts.settings).items()}
     embed = embedding(parts.opened.encoder)
     surroundings = Surroundings(
         parts.table,
@@ -212,18 +214,6 @@ def searching_of(parts: Parts) -> Searching:
     )
 
 
-def models_of(settings: Settings, capabilities: Capabilities, clock: Clock, stack: AsyncExitStack) -> dict[str, Model]:
-    """The configured providers, each asked for structured answers as it can give them; `stack` closes them."""
-    models: dict[str, Model] = {}
-    for name, provider in settings.providers.items():
-        transport = HttpTransport(name, ca_file=provider.ca_file, max_connections=provider.max_connections)
-        stack.push_async_callback(transport.close)
-        kind = kind_of(name, provider)
-        built = kind.build(name, provider, transport, clock)
-        models[name] = Fitted(built, kind.name, capabilities, lacks=provider.lacks)
-    return models
-
-
 @asynccontextmanager
 async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGenerator[House, None]:
     """Opens the data folder and everything that stands on it; closes it in reverse. Raises LoamError."""
@@ -237,7 +227,8 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         index = await open_library(grounding.store, folder / "documents.db", grounding.search)
         stack.push_async_callback(index.close)
         capabilities = Capabilities.load()
-        models = models_of(settings, capabilities, clock, stack)
+        provided = await provide(settings, capabilities, clock, stack, folder)
+        models = provided.models
         bodies = Bodies(settings.ledger.largest_body)
         opened = open_encoder(grounding.encoder, folder, models)
         stack.callback(opened.close)
@@ -262,6 +253,7 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
             feedback=Feedback(database),
             metrics=Metrics(),
             database=database,
+            checkpoints=Checkpoints(provided.fleets),
             notes=((opened.notice, *notes) if opened.notice else (*notes,)),
         )
         stack.push_async_callback(parts.keyring.close)
@@ -290,6 +282,8 @@ def operations_of(parts: Parts, mirrors: Mirrors) -> tuple[Operation, ...]:
         *key_operations(parts.keyring),
         *budget_operations(parts.allowances),
         *prompt_operations(parts.prompts),
+        *engine_operations(parts.checkpoints),
+        *inspection.operations(parts.checkpoints.inspect),
         *call_operations(parts.history, parts.feedback, parts.clock),
         *grounding_operations(parts.index, searching_of(parts).of, mirrors, checkers),
     )
@@ -333,7 +327,8 @@ def app_of(parts: Parts, operations: tuple[Operation, ...]) -> Gateway:
     listing = ModelList(offer_of(parts).names, door=door, since=clock.now())
     gets = {("GET", prefix + MODELS): listing for prefix in ("", "/openai", "/anthropic")}
     admin = native_app(operations, door=door, clock=clock, max_body=settings.http.max_body, version=__version__)
-    return Gateway({**posts, **gets}, admin)
+    outside = [operation.path for operation in operations if not operation.path.startswith("/loam/")]
+    return Gateway({**posts, **gets}, admin, outside=outside)
 
 
 def mirrors_of(parts: Parts) -> Mirrors:
@@ -355,6 +350,7 @@ def offer_of(parts: Parts) -> Offer:
         answers=settings.grounding.model,
         clock=parts.clock,
         prompts=parts.prompts,
+        checkpoints=parts.checkpoints.names,
     )
 
 

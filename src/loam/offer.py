@@ -4,6 +4,8 @@ Knows names, prices and who reaches which collection; beside `assemble.py`, beca
 Invariant: a key is shown what it may ask and nothing else; an administrator's is shown every collection.
 """
 
+from collections.abc import Callable, Sequence
+
 from msgspec import Struct, structs
 
 from loam.core.calls import PROMPT, RAG, Principal, Target, Usage
@@ -18,7 +20,10 @@ from loam.planners.prices import PriceBook
 
 
 class Offer(Struct, frozen=True, kw_only=True):
-    """`routes` are the names that the settings give to chains, `answers` is who answers from documents."""
+    """`routes` are the names that the settings give to chains, `answers` is who answers from documents.
+
+    `checkpoints` gives the names of what lies on this machine, which may change while the gateway runs.
+    """
 
     table: RouteTable
     routes: frozenset[str]
@@ -27,12 +32,19 @@ class Offer(Struct, frozen=True, kw_only=True):
     answers: str
     clock: Clock
     prompts: PromptShelf
+    checkpoints: Callable[[], Sequence[str]]
 
     async def names(self, principal: Principal) -> list[str]:
         """Every name that a principal may ask."""
         collections = [RAG + one.name for one in await self.reach.listed(principal)]
         prompts = [PROMPT + name for name in self.prompts.asked()]
-        return [name for name in (*self.table.names(), *collections, *prompts) if principal.may_ask(name)]
+        every = dict.fromkeys((*self.table.names(), *self._unlisted(), *collections, *prompts))
+        return [name for name in every if principal.may_ask(name)]
+
+    def _unlisted(self) -> list[str]:
+        """Checkpoints that the settings do not list by a name of their own."""
+        listed = {str(self.table.resolve(name).chain[0]) for name in self.table.names()}
+        return [name for name in self.checkpoints() if name not in listed]
 
     async def entries(self, principal: Principal) -> list[ModelEntry]:
         """The same, with what answers and what it costs."""

@@ -83,6 +83,14 @@ class Fleet:
             task.add_done_callback(lambda done: self._loading.pop(model, None))
         return await asyncio.shield(task)
 
+    async def open_first(self) -> None:
+        """Opens what is to be there from the start. Raises EngineError: a gateway that lacks it should not start."""
+        for name in self._settings.at_start:
+            try:
+                await self.engine(name)
+            except ModelFailure as error:
+                raise EngineError(str(error)) from error
+
     async def load(self, name: str, path: str = "") -> EngineProcess:
         """Opens a checkpoint, at a path that nobody has named before where one is given."""
         if path:

@@ -3,7 +3,7 @@
 Invariant: the data path goes through no framework and no middleware.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import msgspec
 
@@ -14,10 +14,14 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Gateway:
-    """`paths` maps (method, path) to its app; what the apps need is opened and closed by whoever serves this one."""
+    """`paths` maps (method, path) to its app; what the apps need is opened and closed by whoever serves this one.
 
-    def __init__(self, paths: Mapping[tuple[str, str], App], admin: App) -> None:
+    `admin` answers everything under /loam/, and the paths that are `outside`.
+    """
+
+    def __init__(self, paths: Mapping[tuple[str, str], App], admin: App, *, outside: Collection[str] = ()) -> None:
         self._paths = dict(paths)
+        self._outside = frozenset(outside)
         self._methods = {path: method for method, path in paths}
         self._admin = admin
 
@@ -26,7 +30,7 @@ class Gateway:
         app = self._paths.get((scope["method"], path))
         if app is not None:
             await app(scope, receive, send)
-        elif path.startswith("/loam/") or path in ("/health", "/metrics"):
+        elif path.startswith("/loam/") or path in self._outside:
             await self._admin(scope, receive, send)
         else:
             # a model's name may have slashes, so it is whatever comes behind the list's path

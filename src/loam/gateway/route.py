@@ -45,8 +45,9 @@ class RouteTable:
     """All names and what they stand for.
 
     `providers` maps each configured provider to the models it lists, `owns` to the prefixes of the model names that
-    are its own. A provider in `closed` has no other models than those it lists. `default` is the route or target of
-    names that nothing claims. Raises SettingsError for a chain that names nothing.
+    are its own. A provider in `closed` has no other models than those it lists; one in `aside` answers to its own name
+    only and never to a name that nothing claims. `default` is the route or target of such names. Raises SettingsError
+    for a chain that names nothing.
     """
 
     def __init__(
@@ -56,10 +57,12 @@ class RouteTable:
         providers: Mapping[str, tuple[str, ...]],
         owns: Mapping[str, tuple[str, ...]],
         closed: tuple[str, ...] = (),
+        aside: tuple[str, ...] = (),
         default: str = "",
     ) -> None:
         self._providers = providers
-        self._open = tuple(provider for provider in providers if provider not in closed)
+        self._named = tuple(provider for provider in providers if provider not in closed)
+        self._open = tuple(provider for provider in self._named if provider not in aside)
         self._listed = {model: provider for provider in reversed(tuple(providers)) for model in providers[provider]}
         self._prefixes = sorted(
             ((prefix, provider) for provider in providers for prefix in owns.get(provider, ())),
@@ -96,7 +99,7 @@ class RouteTable:
     def target(self, name: str) -> Target | None:
         """The one target that a name other than a route's stands for."""
         provider, slash, model = name.partition("/")
-        if slash and model and (provider in self._open or model in self._providers.get(provider, ())):
+        if slash and model and (provider in self._named or model in self._providers.get(provider, ())):
             return Target(provider, model)
         owner = self._listed.get(name) or next((who for prefix, who in self._prefixes if name.startswith(prefix)), None)
         return Target(owner, name) if owner else None

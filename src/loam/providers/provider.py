@@ -3,7 +3,8 @@
 Knows no provider by name. Invariant: neither a key nor a header's value shows when settings are printed.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -11,8 +12,12 @@ from msgspec import Meta, Struct
 from loam.core.clock import Clock
 from loam.core.errors import SettingsError
 from loam.core.ports import Model, Timeouts, Transport
+from loam.engine.settings import LocalSettings
 from loam.providers.script import Line
 from loam.providers.transport import read_url
+
+Vectors = Callable[[Path, Sequence[str]], Awaitable[list[list[float]]]]
+"""Makes a vector of each text with the sentence-transformers folder at a path."""
 
 Seconds = Annotated[float, Meta(gt=0)]
 
@@ -47,6 +52,7 @@ class ProviderSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     prices: Annotated[str, Meta(description="Its name in the price list; `free` where it costs nothing.")] = ""
     ca_file: Annotated[str, Meta(description="Certificates (PEM) to trust besides those of the system.")] = ""
     script: tuple[Line, ...] = ()
+    engine: LocalSettings = LocalSettings()
 
     @property
     def timeouts(self) -> Timeouts:
