@@ -283,7 +283,7 @@ def operations_of(parts: Parts, mirrors: Mirrors) -> tuple[Operation, ...]:
         *budget_operations(parts.allowances),
         *prompt_operations(parts.prompts),
         *engine_operations(parts.checkpoints),
-        *inspection.operations(parts.checkpoints.inspect),
+        *inspection.operations(parts.checkpoints.ask),
         *call_operations(parts.history, parts.feedback, parts.clock),
         *grounding_operations(parts.index, searching_of(parts).of, mirrors, checkers),
     )

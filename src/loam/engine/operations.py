@@ -8,14 +8,12 @@ import itertools
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
 from loam.core.calls import Principal
 from loam.core.errors import refuse
 from loam.core.operations import Asked, Operation
 from loam.engine.fleet import Fleet, State
-from loam.engine.inspection import Inspection, Wish
 from loam.engine.protocol import Question
 
 ENGINE = "/loam/v1/engine"
@@ -129,11 +127,6 @@ class Checkpoints:
 
     async def tokenizer_info(self, asked: Asked) -> dict[str, Any]:
         return await self.ask(asked.query.model, "tokenizer_info", None, asked.principal)
-
-    async def inspect(self, wish: Wish) -> Inspection:
-        """What `loam.engine.inspection` wants to be handed: finds the model and asks its process."""
-        told = await self.ask(wish.model, "inspect", msgspec.to_builtins(wish), Principal(admin=True))
-        return msgspec.convert(told, Inspection)
 
     async def states(self, asked: Asked) -> States:
         return States([state for fleet in self._fleets.values() for state in fleet.states()])
