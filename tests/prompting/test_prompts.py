@@ -31,6 +31,8 @@ def test_the_hash_is_of_what_shapes_a_call() -> None:
     assert len({one.hash for one in same}) == 1
     others = [prompt("Hello!"), prompt("Hello", "top_k = 3\n"), prompt("Hello", '[variables]\nx = {type="json"}\n')]
     assert len({one.hash for one in [prompt("Hello"), *others]}) == 4
+    heads = ["[variables]\na = {}\nb = {}\n", "[variables]\nb = {}\na = {}\n"]
+    assert len({prompt("{{a}} {{b}}", head).hash for head in heads}) == 1
 
 
 def test_an_untrusted_value_is_fenced_and_the_note_stands_in_the_system_message() -> None:
@@ -50,6 +52,12 @@ def test_no_content_closes_its_fence(before: str, after: str) -> None:
     made = fenced("x", attack)
     tag = made[len("<data-") :][:12]
     assert made.casefold().count(tag) == 2
+
+
+@pytest.mark.parametrize("free", "0123456789abcdef")
+def test_a_tag_that_stands_in_the_content_is_drawn_anew_whatever_its_case(free: str) -> None:
+    made = fenced("x", "0123456789ABCDEF".replace(free.upper(), ""), digits=1)
+    assert made.startswith(f"<data-{free} ")
 
 
 def test_characters_that_nobody_sees_are_taken_out() -> None:

@@ -110,12 +110,12 @@ def written(name: str, variable: Variable, value: Any, *, alone: bool) -> str:
     return fenced(name, text, alone=alone)
 
 
-def fenced(name: str, text: str, *, alone: bool = False) -> str:
+def fenced(name: str, text: str, *, alone: bool = False, digits: int = 12) -> str:
     """`text` between tags that it does not contain. Characters that nobody sees are taken out."""
     text = _HIDDEN.sub("", text)
     folded = text.casefold()
     number = 0
-    while (tag := sha256(f"{number}\0{name}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()[:12]) in folded:
+    while (tag := sha256(f"{number}\0{name}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()[:digits]) in folded:
         number += 1
     edge = "\n" if alone else ""
     return f'<data-{tag} name="{name}">{edge}{text}{edge}</data-{tag}>'
