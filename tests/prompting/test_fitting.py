@@ -49,7 +49,7 @@ def test_a_relaxed_copy_loses_words_of_the_schema_and_no_names() -> None:
 
 
 def test_what_openai_is_not_asked_to_enforce_goes_as_it_is() -> None:
-    assert fit("openai", "gpt-5-mini") == Fit(Output("schema", SCHEMA), "native")
+    assert fit("openai", "gpt-5-mini") == Fit(Output("schema", SCHEMA), "offered")
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_what_openai_is_not_asked_to_enforce_goes_as_it_is() -> None:
     [
         ("anthropic", "claude-sonnet-4-5", "native", False),
         ("anthropic", "claude-3-haiku", "prompted", True),
-        ("groq", "openai/gpt-oss-20b", "native", False),
+        ("groq", "openai/gpt-oss-20b", "offered", False),
         ("groq", "llama-3.1-8b-instant", "json", True),
-        ("together", "any", "native", True),
+        ("together", "any", "offered", True),
         ("compatible", "deepseek-chat", "json", True),
-        ("compatible", "qwen", "native", False),
+        ("compatible", "qwen", "offered", False),
         ("local", "any", "native", False),
-        ("", "any", "native", False),
+        ("", "any", "offered", False),
     ],
 )
 def test_each_kind_is_asked_as_it_can(kind: str, model: str, mode: str, told: bool) -> None:
@@ -75,7 +75,7 @@ def test_each_kind_is_asked_as_it_can(kind: str, model: str, mode: str, told: bo
 
 def test_the_wish_outranks_the_table() -> None:
     assert fit("local", "any", mode="prompted").mode == "prompted"
-    assert fit("groq", "llama-3.1-8b-instant", mode="native").mode == "native"
+    assert fit("groq", "llama-3.1-8b-instant", mode="native").mode == "offered"
     assert fit_of(Output("json"), TABLE.find("anthropic", "claude-3-opus")).instruction
 
 

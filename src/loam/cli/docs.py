@@ -18,6 +18,8 @@ from msgspec import Struct, inspect
 from loam.cli.main import COMMANDS, program
 from loam.cli.reach import Gateway
 from loam.config import Settings, parse
+from loam.prompting.capabilities import Capabilities
+from loam.prompting.technique import TECHNIQUES
 from loam.providers.faults import FAULTS
 from loam.serving import running
 
@@ -62,10 +64,40 @@ def settings_page() -> str:
         "environment variable `NAME`. `loam config check` says what is wrong, `loam config show` what it all comes to.",
     ]
     for section, settings in by_section.items():
-        rows = [(f"`{s.name}`", s.type, s.default, s.description) for s in settings]
+        rows = [(f"`{setting.name}`", *_told(setting)) for setting in settings]
         lines += ["", f"## `{section}`" if section else "## Top of the file", ""]
         lines += _table(("setting", "type", "default", "meaning"), rows)
     return _page("Settings", lines)
+
+
+def techniques_page() -> str:
+    """Every technique with its options, and what is known of the providers."""
+    lines = [
+        'A call asks for a technique with `"loam": {"technique": …}`: a name, an object with a `name` and options, or '
+        "a list of these, the outermost first. The header `x-loam-technique` takes names alone.",
+    ]
+    for name, (options, _) in TECHNIQUES.items():
+        rows = [
+            (f"`{option.section.strip('[]')}{'[].' * bool(option.section)}{option.name}`", *_told(option))
+            for option in every_setting(options)
+        ]
+        lines += ["", f"## `{name}`", "", *_table(("option", "type", "default", "meaning"), rows)]
+    lines += [
+        "",
+        "## What providers take",
+        "",
+        "A row is for a kind of provider and some of its models; the first counts.",
+    ]
+    known = Capabilities.load().rows
+    rows = [
+        (row.kind, ", ".join(row.models), row.enforces, ", ".join(row.drops), row.date, row.source) for row in known
+    ]
+    lines += ["", *_table(("kind", "models", "enforces", "words left out", "month", "source"), rows)]
+    return _page("Techniques", lines)
+
+
+def _told(setting: Setting) -> tuple[str, str, str]:
+    return setting.type, setting.default, setting.description
 
 
 def every_setting(root: type[Struct]) -> Iterator[Setting]:
@@ -268,6 +300,7 @@ def _page(title: str, lines: Iterable[str]) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
+    "techniques.md": techniques_page,
     "commands.md": commands_page,
     "native-api.md": native_page,
     "faults.md": faults_page,

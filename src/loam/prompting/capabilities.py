@@ -20,11 +20,22 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True):
     date: str
     source: str
     enforces: Literal["schema", "json", "none"]
+    sure: bool = False
     sees: bool = True
     strict: bool = False
     drops: tuple[str, ...] = ()
     choices: bool = False
     reasoning: tuple[str, ...] = ()
+
+    @property
+    def takes(self) -> str:
+        """In words, what becomes of a schema there."""
+        if self.enforces != "schema":
+            return {"json": "JSON mode; the schema is told in words", "none": "the schema is told in words"}[
+                self.enforces
+            ]
+        kept = "keeps to the schema" if self.sure else "is offered the schema"
+        return f"{kept}{', if strict' * self.strict}{'' if self.sees else ', which is told in words too'}"
 
     def reasons(self, model: str) -> bool:
         """Whether the model reasons by itself before it answers."""
@@ -39,7 +50,7 @@ class Capabilities:
     """The rows, the first that fits first."""
 
     def __init__(self, rows: tuple[Capability, ...]) -> None:
-        self._rows = rows
+        self.rows = rows
 
     @classmethod
     def load(cls) -> "Capabilities":
@@ -50,6 +61,6 @@ class Capabilities:
         low = model.lower()
         return next(
             row
-            for row in self._rows
+            for row in self.rows
             if fnmatchcase(kind, row.kind) and any(fnmatchcase(low, pattern) for pattern in row.models)
         )

@@ -6,10 +6,10 @@ spaced, cased or pointed, is never chosen: it would give the answer away.
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from loam.core.errors import refuse
 from loam.prompting.answers import folded
@@ -25,9 +25,9 @@ Embed = Callable[[Sequence[str]], Awaitable[Sequence[Sequence[float]]]]
 class Example(Struct, frozen=True, forbid_unknown_fields=True):
     """A question and how it is answered well; `output` is text, or a value that is written as JSON."""
 
-    input: str
-    output: Any
-    id: str = ""
+    input: Annotated[str, Meta(description="The question.")]
+    output: Annotated[Any, Meta(description="How it is answered well.")]
+    id: Annotated[str, Meta(description="Its name in the record; without one, the hash of its input.")] = ""
 
 
 class Chosen(Struct, frozen=True):

@@ -20,8 +20,9 @@ NAME = "structured"
 JSON_ONLY = "Answer with a JSON value and nothing else: no words around it, no code block."
 _SCHEMA = "It must fit this JSON Schema: "
 
-Mode = Literal["native", "json", "prompted"]
-"""native: the provider holds the answer to the schema. json: to JSON of any shape. prompted: the model is told."""
+Mode = Literal["native", "offered", "json", "prompted"]
+"""native: the provider holds the answer to the schema. offered: it got the schema, and may pass it over. json: it holds
+the answer to JSON of any shape. prompted: the model is told in words."""
 
 
 class Fit(Struct, frozen=True):
@@ -76,7 +77,8 @@ def fit_of(output: Output, row: Capability) -> Fit:
     if row.drops and (output.strict or not row.strict):
         schema = cast("dict[str, Any]", relaxed(schema, frozenset(row.drops), dropped))
     told = structs.replace(output, schema=schema)
-    return Fit(told, "native", "" if row.sees else written, tuple(sorted(dropped)))
+    sure = row.sure and (bool(output.strict) or not row.strict)
+    return Fit(told, "native" if sure else "offered", "" if row.sees else written, tuple(sorted(dropped)))
 
 
 _MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
