@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from loam.core.errors import EngineError
 from loam.engine.families import read_architecture
-from loam.engine.load import _named, load, resolve, save
+from loam.engine.hub import resolve
+from loam.engine.load import _named, load, save
 from loam.engine.memory import available, cache_bytes, weight_bytes
 from loam.engine.transformer import Transformer
 from tests.engine.checkpoints import PER_FAMILY, make

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as all of torch's world names it
@@ -21,8 +21,19 @@ from torch import Tensor, nn
 
 from loam.core.errors import EngineError
 from loam.engine.architecture import Architecture
-from loam.engine.layouts import Piece, pieces
+from loam.engine.layouts import How, Piece, pieces
 from loam.engine.rows import Rows
+
+
+class Decoder(Protocol):
+    """What a model must show to be adapted."""
+
+    embed_tokens: nn.Embedding
+
+    @property
+    def architecture(self) -> Architecture: ...
+
+    def get_submodule(self, target: str) -> nn.Module: ...
 
 
 class LowRank(nn.Module):
@@ -67,8 +78,9 @@ def added_by(
     return added
 
 
-def read_adapter(name: str, folder: Path, model: nn.Module, architecture: Architecture) -> Adapter:
+def read_adapter(name: str, folder: Path, model: Decoder) -> Adapter:
     """A PEFT folder's LoRA for this model. Raises `EngineError` where it does not fit or is of another kind."""
+    architecture = model.architecture
     config = _config(folder)
     tensors = _tensors(folder)
     layers: dict[nn.Module, LowRank] = {}
@@ -82,15 +94,13 @@ def read_adapter(name: str, folder: Path, model: nn.Module, architecture: Archit
         down, up = tensors.pop(f"{theirs}.lora_A.weight", None), tensors.pop(f"{theirs}.lora_B.weight", None)
         if down is None or up is None:
             raise EngineError(f"{folder}: lora_A or lora_B of {theirs} is missing; save the adapter again")
-        layers |= _fitted(folder, piece, down, up * _scale(config, piece.theirs, down.shape[0]), model, architecture)
+        layers |= _fitted(folder, piece, down, up * _scale(folder, config, piece.theirs, down.shape[0]), model)
     if tensors:
         raise EngineError(f"{folder} holds tensors that are not LoRA's: {', '.join(sorted(tensors)[:3])}")
     return Adapter(name, layers)
 
 
-def _fitted(
-    folder: Path, piece: Piece, down: Tensor, up: Tensor, model: nn.Module, a: Architecture
-) -> dict[nn.Module, LowRank]:
+def _fitted(folder: Path, piece: Piece, down: Tensor, up: Tensor, model: Decoder) -> dict[nn.Module, LowRank]:
     """One adapted module of the checkpoint, as pairs for the layers of ours that it holds."""
     layers = [model.get_submodule(name) for name in piece.ours]
     outs = sum(_sizes(layer)[0] for layer in layers)
@@ -99,18 +109,17 @@ def _fitted(
     if down.shape != (rank, ins) or up.shape != (outs, rank):
         got = f"{tuple(down.shape)} and {tuple(up.shape)}"
         raise EngineError(f"{folder}: {piece.theirs} has shapes {got}; the model asks for (r, {ins}) and ({outs}, r)")
-    like = next(model.parameters())
-    kind = like.dtype if like.dtype.is_floating_point else torch.float32
-    upright = Piece(
-        piece.theirs,
-        piece.ours,
-        "rows" if piece.how == "turned_rows" else "same" if piece.how == "turned" else piece.how,
-    )
-    ups = upright.split(up, a)
+    like = model.embed_tokens.weight
+    # PEFT's second matrix is (out, r) for every kind of layer, also where the weight itself is stored turned
+    upright = _UPRIGHT.get(piece.how, piece.how)
+    ups = Piece(piece.theirs, piece.ours, upright).split(up, model.architecture)
     return {
-        layer: LowRank(down.to(like.device, kind), part.contiguous().to(like.device, kind))
+        layer: LowRank(down.to(like.device, like.dtype), part.contiguous().to(like.device, like.dtype))
         for layer, part in zip(layers, ups, strict=True)
     }
+
+
+_UPRIGHT: dict[How, How] = {"turned": "same", "turned_rows": "rows"}
 
 
 def _sizes(layer: nn.Module) -> tuple[int, int]:
@@ -165,7 +174,7 @@ def _tensors(folder: Path) -> dict[str, Tensor]:
         raise EngineError(f"{file} is not a whole safetensors file ({broken}); save the adapter again") from broken
 
 
-def _scale(config: Mapping[str, Any], theirs: str, rank: int) -> float:
+def _scale(folder: Path, config: Mapping[str, Any], theirs: str, rank: int) -> float:
     """Alpha / r, or alpha / sqrt(r) (rsLoRA, Kalajdzievski 2023); a pattern may set alpha for some layers."""
     alpha: float = config.get("lora_alpha", 8)
     patterns: dict[str, float] = config.get("alpha_pattern") or {}
@@ -173,4 +182,6 @@ def _scale(config: Mapping[str, Any], theirs: str, rank: int) -> float:
         if re.match(rf"(.*\.)?({pattern})$", theirs):
             alpha = own
             break
-    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") else rank)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise EngineError(f"{folder}: lora_alpha is {alpha!r}; it must be a number")
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -1,6 +1,6 @@
 """From a folder or file of weights to a model, and back to a folder that transformers reads.
 
-    loaded = load(resolve("org/name"), weights="int8")
+    loaded = load(resolve("org/name"), weights="int8")    # resolve: see `hub.py`
     loaded.model(tokens)
 
 Invariant: a model is whole or not there. Nothing is guessed; what is wrong is said with the file's name and the remedy,
@@ -81,33 +81,6 @@ def load(
     _fill(model, source, layout, weights, device)
     model.exact = Exact() if exact else None
     return Loaded(model.eval().requires_grad_(False), path, config, _stops(path, config), weights)
-
-
-def resolve(name: Path | str, *, download: bool = False) -> Path:
-    """A folder or file as it is; a hub id (`org/name`) to where it lies in the local cache.
-
-    Only `download` reaches for the network: weights in safetensors, configuration and tokenizer. Raises `EngineError`.
-    """
-    path = Path(name)
-    if path.exists():
-        return path
-    id = str(name)
-    if path.suffix == ".gguf" or id.count("/") != 1 or id.startswith((".", "/", "~")):
-        raise EngineError(f"{name} does not exist; give a checkpoint's folder, a .gguf file or a hub id (org/name)")
-    try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 # pyright: ignore[reportUnknownVariableType]
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError  # noqa: PLC0415
-    except ImportError as missing:
-        raise EngineError(f"{name} is a hub id; install huggingface-hub, or give a folder") from missing
-    try:
-        wanted = ["*.safetensors", INDEX, "*.json", "*.model", "*.jinja", "*.tiktoken", "vocab.*", "merges.txt"]
-        return Path(snapshot_download(id, local_files_only=not download, allow_patterns=wanted))
-    except LocalEntryNotFoundError as absent:
-        raise EngineError(f"{name} is not on this machine; `loam models pull {name}` downloads it") from absent
-    except (HFValidationError, HfHubHTTPError, OSError, ValueError) as refused:
-        raise EngineError(
-            f"{name} could not be fetched from the hub ({refused}); check the id and the network"
-        ) from refused
 
 
 def save(model: Transformer, folder: Path, config: dict[str, Any], *, shard: int = 5_000_000_000) -> None:
