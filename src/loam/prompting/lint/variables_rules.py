@@ -75,7 +75,9 @@ def _nearest(lines: list[str]) -> str:
 
 
 def _is_mark(line: str) -> bool:
-    """Whether a line is there to part what stands before it from what comes after: ===, [[[, <<<MAIL."""
+    """Whether a line is there to part what stands before it from what comes after: ===, <<<MAIL, [The end]."""
+    if re.match(r"^\s*\[[^\[\]]+\]\s*$", line):
+        return True
     return re.match(r"^\s*\w*\s*([^\w\s.,:;!?])\1\1|^.*([^\w\s.,:;!?])\2\2\s*\w*\s*$", line) is not None
 
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import combinations
 
 from loam.prompting.lint.finding import Hit
-from loam.prompting.lint.sentences import Sentence, bounds
+from loam.prompting.lint.sentences import NUMBER, Sentence, bounds
 from loam.prompting.lint.settings import LintSettings
 from loam.prompting.lint.sheet import Sheet
 from loam.prompting.lint.words import WORDS
@@ -18,6 +18,7 @@ _PERSONA = re.compile(r"^(?:you are (?!to\b)|you're|act as|imagine you are|as an
 _HEADING = re.compile(r"^(?:#.*|(?:\S+ ){0,3}\S+:)$")
 _FACT = r"^(?:the|a|an|this|that|these|those|our|its)\s+{word}\s+[\w -]+?\s+(?:is|are|was|were|has|have)\b"
 _IDIOM = re.compile(r"(?:good (?:wishes|morning|evening|night|day|faith|luck)|better or worse)\b", re.IGNORECASE)
+_RANKED = re.compile(rf"\b{NUMBER} (?:most )?$", re.IGNORECASE)
 _SIZES = ("short", "brief", "concise", "long", "detailed", "comprehensive")
 _CONDITION = re.compile(r"\b(?:if|when|unless|whenever|in case|where|except|otherwise|depending)\b", re.IGNORECASE)
 _ALWAYS = re.compile(
@@ -86,13 +87,14 @@ def _vague_words(sheet: Sheet, settings: LintSettings) -> Iterator[tuple[Sentenc
 def _defined(text: str, found: "re.Match[str]", word: str) -> bool:
     """Whether the sentence says what is meant, in brackets or by a number; or the word only names or states a fact."""
     before, after = text[: found.start()], text[found.end() :]
-    if re.search(r"\b(?:is|are|was|were)\s+$", before) or _IDIOM.match(text[found.start() :]):
+    if re.search(r"\b(?:is|are|was|were)(?:n't| not)?\s+$", before) or _IDIOM.match(text[found.start() :]):
         return True
     if word in ("brief", "short") and re.match(r"\s*(?:$|[.,;:)]|(?:and|between|in|into|of|to|for|is|has)\b)", after):
         return re.search(r"\b(?:the|a|this|each|every|of|in)\s+$", before) is not None
     if re.match(r"[^.;]{0,40}?(?:\(|:\s(?![{$<])|, (?:that is|i\.e\.|meaning)|—| – )", after):
         return True
-    if word in _SIZES and re.search(r"\d", text):
+    sized = word in _SIZES and (re.search(r"\d", text) or any(bounds([Sentence(text, 0)])))
+    if sized or _RANKED.search(before):
         return True
     return re.match(_FACT.format(word=re.escape(word)), text.strip(), re.IGNORECASE) is not None
 
