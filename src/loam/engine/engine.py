@@ -180,7 +180,7 @@ class Engine:
         rows, firsts = self._rows(turns)
         with torch.inference_mode():
             logits = self._forward.step(rows, self._cache)
-            table, best = _chosen(logits)
+            table, best = _chosen(logits, plain=all(turn.sequence.plain for turn in turns))
         said: list[Said] = []
         for turn, first in zip(turns, firsts, strict=True):
             said += self._answers.take_in(turn, table, best, first)
@@ -248,8 +248,15 @@ class Engine:
         return Rows(tuple(tokens), tuple(spans), tuple(wanted)), firsts
 
 
-def _chosen(logits: torch.Tensor) -> tuple[Floats, list[int]]:
-    """The logits (wanted, vocabulary) in numpy, and each row's likeliest id, the lowest among equals; -1: no number."""
+def _chosen(logits: torch.Tensor, *, plain: bool) -> tuple[Floats, list[int]]:
+    """The logits (wanted, vocabulary) in numpy, and each row's likeliest id, the lowest among equals; -1: no number.
+
+    Where nobody needs more than the likeliest (`plain`), the logits stay on their device: the table has no columns.
+    """
+    if plain and logits.device.type != "cpu" and len(logits):
+        ids = logits.argmax(dim=1)  # the first among equals, as numpy
+        if bool(logits.gather(1, ids[:, None]).isfinite().all()):
+            return np.empty((len(ids), 0), dtype=np.float32), [int(token) for token in ids.cpu()]
     table: Floats = logits.numpy() if logits.device.type == "cpu" else logits.cpu().numpy()
     if not len(table):
         return table, []

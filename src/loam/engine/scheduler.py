@@ -54,6 +54,11 @@ class Sequence:
         return self.ask.prompt_logprobs is not None and not self.told
 
     @property
+    def plain(self) -> bool:
+        """Whether its next token is the likeliest one and nothing is told but the token."""
+        return self.sampler.plain and self.constraint is None and self.ask.logprobs is None and not self.scores
+
+    @property
     def writes(self) -> bool:
         """Whether all but its last token is computed, and that one is of the answer."""
         return self.computed >= self.given and self.computed == len(self.tokens) - 1
