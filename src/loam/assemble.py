@@ -296,7 +296,7 @@ def app_of(parts: Parts, operations: tuple[Operation, ...]) -> Gateway:
     stages: list[Keys] = []
 
     def keys(inner: Model) -> Model:
-        stages.append(Keys(Prompted(inner, parts.prompts), clock, settings.keys))
+        stages.append(Keys(Prompted(inner, parts.prompts.find), clock, settings.keys))
         return stages[0]
 
     whole = road(parts, keys)

@@ -26,9 +26,12 @@ from loam.gateway.fallback import Fallback, FallbackSettings
 from loam.gateway.health import Health
 from loam.gateway.keys import Keys, KeysSettings
 from loam.gateway.ledger import Ledger, LedgerSettings
+from loam.gateway.prompt_shelf import Found
+from loam.gateway.prompted import Prompted
 from loam.gateway.retry import Retry, RetrySettings
 from loam.gateway.route import Route, RouteTable
 from loam.planners.prices import PriceBook
+from loam.prompting.prompts import parsed
 from loam.prompting.technique import Techniques
 from loam.storage.database import Database
 from tests.gateway.virtual import HANG, LoopClock, Scripted, call, failure, hear, virtual_time
@@ -90,10 +93,16 @@ def techniques(inner: Model, _: Database) -> Model:
     return Techniques(inner)
 
 
+def prompted(inner: Model, _: Database) -> Model:
+    _, prompt = parsed('+++\nmodel = "m"\n+++\nBe brief.')
+    return Prompted(inner, lambda name: Found(name, prompt.hash, "prod", prompt))
+
+
 LIMITED = Principal(key_id="k", requests_per_minute=100, tokens_per_minute=10**9, max_parallel=5)
 
 ROWS = [
     Row("keys", keys, used=lambda: call(principal=LIMITED)),
+    Row("prompts", prompted, used=lambda: call(model="prompt:p"), unused=call),
     Row("ledger", ledger, used=call),
     Row("budget", budget, used=lambda: call(target=A)),
     Row("retry", retry, used=lambda: call(target=A)),

@@ -137,7 +137,7 @@ async def test_a_call_becomes_its_prompt_and_says_which(here: Shelved) -> None:
     digest = await pushed(here.shelf, label="prod")
     model = Scripted(["Hi."])
     asked = call(sampling=Sampling(temperature=0.9), controls=Controls(tags={"prompt": "forged", "env": "test"}))
-    assert (await collect(Prompted(model, here.shelf).answer(asked))).text == "Hi."
+    assert (await collect(Prompted(model, here.shelf.find).answer(asked))).text == "Hi."
     [made] = model.calls
     assert made.model == "fast"
     assert [(m.role, m.text) for m in made.messages] == [("system", "Answer in one sentence."), ("user", "Hello?")]
@@ -151,7 +151,7 @@ async def test_a_version_is_asked_by_its_hash(here: Shelved) -> None:
     one = await pushed(here.shelf)
     await pushed(here.shelf, TWO, label="prod")
     model = Scripted(["Hi."])
-    await collect(Prompted(model, here.shelf).answer(call(f"prompt:support@{one[:10]}")))
+    await collect(Prompted(model, here.shelf.find).answer(call(f"prompt:support@{one[:10]}")))
     assert model.calls[0].messages[0].text == "Answer in one sentence."
     assert model.calls[0].controls.tags["prompt_label"] == ""
 
@@ -161,7 +161,7 @@ async def test_the_last_message_stands_where_the_prompt_places_it(here: Shelved)
     await pushed(here.shelf, text, label="prod")
     model = Scripted(["Hi."])
     talk = (say("user", "First"), say("assistant", "Second"), say("user", "Third {{input}}"))
-    await collect(Prompted(model, here.shelf).answer(call(messages=talk)))
+    await collect(Prompted(model, here.shelf.find).answer(call(messages=talk)))
     assert [m.text for m in model.calls[0].messages] == [
         "Be brief.",
         "First",
@@ -169,15 +169,25 @@ async def test_the_last_message_stands_where_the_prompt_places_it(here: Shelved)
         "The question: Third {{input}}\nAnswer in one word.",
     ]
     with pytest.raises(ModelFailure, match="needs a user message"):
-        await collect(Prompted(model, here.shelf).answer(call(messages=talk[:2])))
+        await collect(Prompted(model, here.shelf.find).answer(call(messages=talk[:2])))
+
+
+async def test_the_clients_own_instructions_follow_the_prompts(here: Shelved) -> None:
+    await pushed(here.shelf, '+++\nmodel = "m"\n+++\nBe brief.\n+++ user\nOne?\n+++ assistant\nTwo.', label="prod")
+    model = Scripted(["Hi."])
+    talk = (say("system", "Be kind."), say("user", "Three?"))
+    await collect(Prompted(model, here.shelf.find).answer(call(messages=talk)))
+    assert [m.text for m in model.calls[0].messages] == ["Be brief.", "Be kind.", "One?", "Two.", "Three?"]
 
 
 async def test_variables_without_a_prompt_are_refused(here: Shelved) -> None:
     with pytest.raises(ModelFailure, match="belong to a prompt"):
-        await collect(Prompted(Scripted(), here.shelf).answer(call("fast", controls=Controls(variables={"a": "b"}))))
+        await collect(
+            Prompted(Scripted(), here.shelf.find).answer(call("fast", controls=Controls(variables={"a": "b"})))
+        )
 
 
 async def test_a_call_without_a_prompt_passes_as_it_is(here: Shelved) -> None:
     model, plain = Scripted(["Hi."]), call("fast")
-    await collect(Prompted(model, here.shelf).answer(plain))
+    await collect(Prompted(model, here.shelf.find).answer(plain))
     assert model.calls == [plain]

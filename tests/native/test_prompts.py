@@ -113,6 +113,22 @@ def test_a_key_asks_the_prompts_it_was_given_and_no_other(shop: Running, version
     assert ask(shop.url, "GET", PATH, **keyed(shop, secret)).status == 403
 
 
+def test_a_prompt_opens_no_collection_that_its_asker_does_not_reach(shop: Running) -> None:
+    document = {"name": "pay.md", "text": "The salary of Ann is 5,000 euros a month."}
+    made = ask(shop.url, "POST", "/loam/v1/collections/pay/documents", {"documents": [document]}, **keyed(shop))
+    assert made.status < 300
+    text = '+++\nmodel = "rag:pay"\n+++\nAnswer in one sentence.'
+    ask(shop.url, "POST", PATH, {"name": "payroll", "text": text, "label": "prod"}, **keyed(shop))
+    body = asking("What is the salary of Ann?", "prompt:payroll@prod")
+    answers = []
+    for models in (["prompt:payroll@*"], ["prompt:payroll@*", "rag:pay"]):
+        wish = {"name": "desk", "models": models}
+        secret = ask(shop.url, "POST", "/loam/v1/keys", wish, **keyed(shop)).json["secret"]
+        answers.append(ask(shop.url, "POST", CHAT, body, **keyed(shop, secret)))
+    assert [answer.status for answer in answers] == [404, 200]
+    assert b"5,000" not in answers[0].body
+
+
 def test_labels_move_over_http_and_a_lost_race_is_a_conflict(shop: Running, version: Any) -> None:
     body = {"name": "support", "text": TEXT.replace("customers", "friends")}
     second = ask(shop.url, "POST", PATH, body, **keyed(shop)).json

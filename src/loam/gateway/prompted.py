@@ -1,11 +1,12 @@
 """The step that turns `prompt:NAME@LABEL` into what that prompt says, for any client and any wire format.
 
-Knows the shelf and the call's words. Stands between the keys, which judge the name that the client asked for, and the
-ledger, which writes the version down. Invariant: a call that names no prompt passes unchanged; one that does carries
-the name, label and full hash of its version in its tags, whatever tags the client sent.
+Knows prompts and the call's words; not where prompts are kept. Stands between the keys, which judge the name that the
+client asked for, and the ledger, which writes the version down. Invariant: a call that names no prompt passes
+unchanged; one that does carries the name, label and full hash of its version in its tags, whatever tags the client
+sent.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated
 
 from msgspec import Meta, Struct, structs
@@ -15,7 +16,7 @@ from loam.core.calls import PROMPT, Call, Delta, Output
 from loam.core.errors import ModelFailure, refuse
 from loam.core.messages import Message
 from loam.core.ports import Model
-from loam.gateway.prompt_shelf import DEFAULT_LABEL, Found, PromptShelf
+from loam.gateway.prompt_shelf import DEFAULT_LABEL, Found
 from loam.prompting.prompts import Prompt
 
 
@@ -29,11 +30,11 @@ class PromptSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Prompted:
-    """Fills in the prompt that a call's model names. Raises ModelFailure (not_found, bad_request)."""
+    """Fills in the prompt that a call's model names, as `find` finds it. Raises what `find` and the prompt raise."""
 
-    def __init__(self, inner: Model, shelf: PromptShelf) -> None:
+    def __init__(self, inner: Model, find: Callable[[str], Found]) -> None:
         self._inner = inner
-        self._shelf = shelf
+        self._find = find
 
     def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
         if not call.model.startswith(PROMPT):
@@ -42,7 +43,7 @@ class Prompted:
                 return refused(refuse("bad_request", message, param="loam.variables"))
             return self._inner.answer(call)
         try:
-            call = filled(call, self._shelf.find(call.model.removeprefix(PROMPT)))
+            call = filled(call, self._find(call.model.removeprefix(PROMPT)))
         except ModelFailure as error:
             return refused(error)
         return self._inner.answer(call)
@@ -68,13 +69,21 @@ def filled(call: Call, found: Found) -> Call:
 
 
 def _messages(call: Call, prompt: Prompt) -> tuple[Message, ...]:
-    """The prompt's turns, then the client's; where the prompt places the last user message, only those before it."""
+    """System messages first, the prompt's before the client's; then the prompt's turns and the client's.
+
+    Where the prompt places the last user message, its turns stand at the end, with that message in them.
+    """
     given = call.controls.variables
+    leading = next((n for n, message in enumerate(call.messages) if message.role != "system"), len(call.messages))
+    instructed, said = call.messages[:leading], call.messages[leading:]
+    last = said[-1] if said else None
     if not prompt.takes_input:
-        return (*prompt.messages(given), *call.messages)
-    last = call.messages[-1] if call.messages else None
-    if last is None or last.role != "user" or not last.text.strip():
+        turns = prompt.messages(given)
+    elif last is None or last.role != "user" or not last.text.strip():
         raise refuse("bad_request", "this prompt needs a user message with text at the end", param="messages")
-    turns = prompt.messages(given, question=last.text)
+    else:
+        turns = prompt.messages(given, question=last.text)
     opening = 1 if turns[0].role == "system" else 0
-    return (*turns[:opening], *call.messages[:-1], *turns[opening:])
+    if prompt.takes_input:
+        return (*turns[:opening], *instructed, *said[:-1], *turns[opening:])
+    return (*turns[:opening], *instructed, *turns[opening:], *said)
