@@ -20,6 +20,7 @@ from loam.engine.exact import Exact
 from loam.engine.inspection import Inspection, Wish, operations
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.load import Loaded, load
+from loam.engine.memory import Weights
 from loam.engine.opening import open_model
 from loam.engine.protocol import Order
 from loam.engine.rows import Rows, Span
@@ -249,6 +250,16 @@ def test_wishes_that_cannot_be_met(llama: Path) -> None:
         inspect(subject, Wish(prompt=""))
     with pytest.raises(ModelFailure, match="no token 9999"):
         inspect(subject, Wish(prompt=PROMPT, logit_bias={9999: 1.0}))
+
+
+@pytest.mark.parametrize("weights", ["bf16", "int8", "int8_dynamic", "int4"])
+def test_weights_of_every_kind_are_looked_into(llama: Path, weights: Weights) -> None:
+    loaded = load(llama, weights=weights)
+    logits, seen = seen_of(loaded, list(range(20, 50)))
+    assert torch.equal(seen[-1].logits, logits)
+    for one in seen:
+        assert torch.allclose(one.weights.sum(-1), torch.ones(4), atol=1e-5)
+        assert torch.allclose(one.written.sum(0), one.attended, atol=0.05, rtol=0.05)
 
 
 def test_logits_that_are_not_numbers_are_said_plainly(llama: Path) -> None:
