@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from recipes.pocket.text import END
-from recipes.pocket.train import SETTINGS, begun
+from recipes.pocket.train import SETTINGS, begun, config_of
 
 from loam.engine.load import save
 
@@ -44,7 +44,7 @@ def export(weights: dict[str, torch.Tensor], settings: dict[str, Any], tokenizer
     """The checkpoint, without its card."""
     model = begun(settings)
     model.load_state_dict(weights)
-    save(model.bfloat16(), out)
+    save(model.bfloat16(), out, config_of(settings))
     shutil.copy(tokenizer, out / "tokenizer.json")
     said = {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from loam.engine.architecture import Architecture, Rope
+from loam.engine.families import read_architecture
 from loam.engine.transformer import Transformer
 
 SETTINGS = Path(__file__).parent / "settings.toml"
@@ -197,18 +197,31 @@ class Training:
             self._step = state["step"]
 
 
-def architecture_of(settings: dict[str, Any]) -> Architecture:
-    """Llama's, in the sizes of the settings."""
-    sizes = dict(settings["model"])
-    head_width = sizes["width"] // sizes["heads"]
-    rope = Rope(sizes.pop("theta"), head_width)
-    vocabulary = settings["text"]["vocabulary"]
-    return Architecture(family="llama", vocabulary=vocabulary, head_width=head_width, rope=rope, tied=True, **sizes)
+def config_of(settings: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint's config.json: Llama's, in the sizes of the settings."""
+    sizes = settings["model"]
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": settings["text"]["vocabulary"],
+        "hidden_size": sizes["width"],
+        "num_hidden_layers": sizes["layers"],
+        "num_attention_heads": sizes["heads"],
+        "num_key_value_heads": sizes["kv_heads"],
+        "intermediate_size": sizes["hidden"],
+        "hidden_act": "silu",
+        "max_position_embeddings": sizes["context"],
+        "rope_theta": sizes["theta"],
+        "rms_norm_eps": sizes["norm_eps"],
+        "tie_word_embeddings": True,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
 
 
 def begun(settings: dict[str, Any]) -> Transformer:
     """The model with fresh weights: normal, by the width; what writes into the residual stream begins at zero."""
-    model = Transformer(architecture_of(settings))
+    model = Transformer(read_architecture(config_of(settings)))
     for name, weight in model.named_parameters():
         if name.endswith(("o_proj.weight", "down_proj.weight")):
             nn.init.zeros_(weight)

@@ -13,6 +13,7 @@ from loam.config import Settings, load
 from loam.core.errors import SettingsError
 from loam.core.ports import Model
 from loam.engine.fleet import Fleet, is_checkpoint
+from loam.engine.pocket import FOLDER
 from loam.gateway.route import RouteTable
 from loam.grounding.library import check_address
 from loam.planners.prices import PriceBook
@@ -111,6 +112,8 @@ def with_checkpoint(settings: Settings, model: str, *, at_start: bool = True) ->
     path = named(model)
     name = model.removeprefix(f"{HERE}/") if path is None else path.stem if path.is_file() else path.name
     engine = provider.engine
+    if name == FOLDER.name and name not in Fleet(HERE, engine).paths:
+        path = FOLDER  # the small one that ships
     if path is not None:
         engine = structs.replace(engine, paths={**engine.paths, name: str(path)})
     if name not in Fleet(HERE, engine).paths:

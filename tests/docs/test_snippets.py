@@ -14,6 +14,7 @@ import together
 from msgspec import Struct
 
 from loam.config import parse
+from loam.kinds import with_checkpoint
 from loam.serving import Running, running
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Generator[Running, None
             "default_route": "fake/any",
         }
     )
+    settings, _ = with_checkpoint(settings, "pocket", at_start=False)
     with running(settings) as gateway:
         yield gateway
 

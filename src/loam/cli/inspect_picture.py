@@ -17,6 +17,7 @@ WIDTH = 100
 _TOKEN = 18  # characters of a token shown
 _BAR = 16
 _LINE = 60
+_LENS = 38  # characters of the lens's guesses
 _REST = 11  # characters for "rest 12.3%"
 _SETTINGS = {
     "top_k": 0,
@@ -186,7 +187,7 @@ def _layers(step: Step, out: Console) -> None:
     table.add_column(f"rank of {quoted(step.drawn.token, 12)}", justify="right", no_wrap=True)
     for layer in step.layers:
         norms = (f"{norm:.2f}" for norm in (layer.entering, layer.attention, layer.mlp, layer.leaving))
-        lens = "  ".join(f"{quoted(guess.token, 12)} {percent(guess.probability)}" for guess in layer.lens)
+        lens = _fitting([f"{quoted(guess.token, 12)} {percent(guess.probability)}" for guess in layer.lens], _LENS)
         rank = f"{layer.drawn_rank:,} ({percent(layer.drawn_probability)})"
         table.add_row(str(layer.layer), *norms, lens, rank)
     out.print(table)
@@ -195,6 +196,16 @@ def _layers(step: Step, out: Console) -> None:
             out.print()
         for line in _heads(layer):
             out.print(line)
+
+
+def _fitting(parts: list[str], room: int) -> str:
+    """As many of the parts as there is room for, the first in any case."""
+    text = parts[0] if parts else ""
+    for part in parts[1:]:
+        if len(text) + len(part) + 2 > room:
+            break
+        text += f"  {part}"
+    return text
 
 
 def _heads(layer: Layer) -> list[Text]:
