@@ -9,8 +9,12 @@ from rich.console import Console
 
 from loam.cli.inspect import command
 from loam.cli.inspect_picture import LAYER_LEGEND, LEGEND, bar, draw, percent, quoted
+from loam.cli.reach import Refused
+from loam.config import parse
 from loam.engine.asks import Draw
 from loam.engine.inspection import Candidate, Drawn, Inspection, Piece, Removal, Step
+from loam.kinds import with_checkpoint
+from loam.serving import running
 from tests.engine.checkpoints import make
 
 
@@ -108,3 +112,24 @@ def test_an_unknown_file_is_said_plainly(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(Exception, match="empty"):
         run("x", "--model", str(tmp_path / "empty"))
+
+
+def test_a_gateway_shows_the_same_as_the_file(tiny: Path, tmp_path: Path) -> None:
+    words = ("the cat", "--steps", "2", "--temperature", "0.7", "--layers", "--json")
+    settings = parse({"data": str(tmp_path), "server": {"port": 0}, "providers": {}})
+    settings, name = with_checkpoint(settings, str(tiny), at_start=False)
+    with running(settings) as gateway:
+        environment = {"LOAM_URL": gateway.url}
+        asked = CliRunner().invoke(command, [*words, "--model", name], env=environment, catch_exceptions=False)
+        with pytest.raises(Refused, match="temperature"):
+            CliRunner().invoke(
+                command, ["x", "--temperature", "-1", "--model", name], env=environment, catch_exceptions=False
+            )
+    found = json.decode(asked.output, type=Inspection)
+    assert found == json.decode(run(*words, "--model", str(tiny)).output, type=Inspection)
+
+
+def test_what_ships_is_looked_into_without_a_word_more() -> None:
+    shown = run("ROMEO:", "--steps", "1").output
+    assert shown.startswith("pocket")
+    assert '▸  "\\n"' in shown  # a name is followed by a line end, if it learned anything of plays
