@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loam.core.answers import collect
-from loam.core.calls import Answer, Delta, Sampling, Usage
+from loam.core.calls import Answer, Controls, Delta, Sampling, Usage, Words
 from loam.core.messages import say
 from loam.prompting.around import Around
 from loam.prompting.chain_of_thought import ASKED, ChainOfThought, Options
@@ -68,6 +68,17 @@ async def test_the_answer_streams_and_probabilities_do_not_spell_the_reasoning_o
     assert "".join(pieces) == "one two three four five"
     assert len(pieces) > 1
     assert not any(delta.logprobs for delta in heard.deltas)
+
+
+@pytest.mark.anyio
+async def test_whoever_watches_hears_how_far_hidden_reasoning_is() -> None:
+    said = [*(Words(text="word ") for _ in range(100)), *text("<answer>3</answer>")]
+    watching = call(stream=True, controls=Controls(metadata=True))
+    heard = await hear(ChainOfThought(Scripted(said)), watching)
+    told = [delta.step.details["pieces"] for delta in heard.deltas if delta.step and delta.step.event == "reasoning"]
+    assert told == [8, 16, 32, 64]
+    assert "word" not in str([delta.step for delta in heard.deltas])
+    assert len((await hear(ChainOfThought(Scripted(said)), call(stream=True))).answer().steps) == 1
 
 
 @pytest.mark.anyio

@@ -112,6 +112,12 @@ async def test_answers_of_one_meaning_are_one_class() -> None:
     with pytest.raises(ModelFailure, match="encoder"):
         await vote(["a"], n=3, normalise="cluster")
 
+    async def same(one: str, other: str) -> bool:
+        return one[0] == other[0]
+
+    answer, _ = await vote(["sun", "rain", "shine"], Around(embed=embed, same=same), n=3, normalise="cluster")
+    assert report(answer)["votes"][0] == {"answer": "sun", "count": 2, "samples": (0, 2)}
+
 
 async def test_attempts_and_cost_of_every_sample_are_on_the_calls_bill() -> None:
     class Priced(Scripted):

@@ -3,7 +3,7 @@
 Knows no provider, price list or encoder. Invariant: a technique works without any of them, or says which one it lacks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct, field
@@ -17,6 +17,10 @@ Lint = Callable[[Call], Sequence[dict[str, Any]]]
 """What is to be said of a call's prompt, one object a finding."""
 
 
+Same = Callable[[str, str], Awaitable[bool]]
+"""Whether two answers mean the same, as a judge sees it."""
+
+
 def _alone(_: Call) -> int:
     return 1
 
@@ -28,14 +32,15 @@ def _never(_: Call) -> bool:
 class Around(Struct, frozen=True, kw_only=True):
     """`quote`: the most that a call can cost, None where that can't be known; without it no cap in money can be kept.
 
-    `draws`: how many answers the model gives to one prompt. `reasons`: whether it reasons by itself. `datasets`: sets
-    of examples by name. `schemas`: those that were compiled before.
+    `draws`: how many answers the model gives to one prompt. `reasons`: whether it reasons by itself. `same`, or else
+    `embed`, tells answers of one meaning. `datasets`: sets of examples by name. `schemas`: those compiled before.
     """
 
     quote: Callable[[Call], Money | None] | None = None
     draws: Callable[[Call], int] = _alone
     reasons: Callable[[Call], bool] = _never
     embed: Embed | None = None
+    same: Same | None = None
     lint: Lint | None = None
     datasets: Mapping[str, ExampleSet] = {}
     schemas: Schemas = field(default_factory=Schemas)

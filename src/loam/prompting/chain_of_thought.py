@@ -47,6 +47,7 @@ class ChainOfThought:
         if off:
             yield Delta(step=Step(NAME, "done", {"skipped": "the model reasons by itself"}))
         choices: dict[int, Split] = {}
+        watched = call.stream and call.controls.metadata
         async with aclosing(self._inner.answer(call if off else instructed(call, ASKED))) as deltas:
             async for delta in deltas:
                 if off:
@@ -54,6 +55,8 @@ class ChainOfThought:
                     continue
                 split = choices.get(delta.choice)
                 if type(delta) is Words and split is not None and split.hides(delta.text):
+                    if watched and (pieces := split.progress()):
+                        yield Delta(step=Step(NAME, "reasoning", {"pieces": pieces, "tokens": split.reasoning}))
                     continue
                 if split is None and (delta.text or delta.finish):
                     split = choices[delta.choice] = Split(visible=self._options.visible, extract=self._options.extract)

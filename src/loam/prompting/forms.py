@@ -8,6 +8,7 @@ from typing import Protocol
 
 from loam.core.errors import refuse
 from loam.prompting.answers import answer_in, canonical
+from loam.prompting.around import Same
 from loam.prompting.examples import Embed
 
 NEAR = 0.85
@@ -50,10 +51,30 @@ class Meant:
         return said
 
 
-def form_of(kind: str, embed: Embed | None) -> Form:
-    """Raises ModelFailure (unsupported) where meaning is asked for and nothing makes vectors."""
+class Judged:
+    """Forms by a judge's word: an answer joins the first earlier one that the judge takes for the same."""
+
+    def __init__(self, same: Same) -> None:
+        self._same = same
+        self._known: list[str] = []
+
+    async def of(self, text: str) -> str | None:
+        said = (answer_in(text) or text).strip()
+        if not said:
+            return None
+        for form in self._known:
+            if form == said or await self._same(form, said):
+                return form
+        self._known.append(said)
+        return said
+
+
+def form_of(kind: str, embed: Embed | None, same: Same | None = None) -> Form:
+    """Raises ModelFailure (unsupported) where meaning is asked for and nothing tells it."""
     if kind != "cluster":
         return Written(kind)
+    if same is not None:
+        return Judged(same)
     if embed is None:
         raise refuse(
             "unsupported",

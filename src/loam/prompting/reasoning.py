@@ -24,6 +24,7 @@ class Split:
         self._state: Literal["reasoning", "answer", "after"] = "reasoning"
         self._begun = False
         self._thoughts: list[str] = []
+        self._told = 8
         self.marked = False
 
     @property
@@ -38,6 +39,13 @@ class Split:
         self._all.append(text)
         self._thoughts.append(text)
         return True
+
+    def progress(self) -> int:
+        """Pieces of reasoning so far, each time they have doubled; else 0: news for a reader who sees none of them."""
+        if len(self._thoughts) < self._told:
+            return 0
+        self._told = 2 * len(self._thoughts)
+        return len(self._thoughts)
 
     def thought(self, text: str) -> str:
         """What of new text belongs to the reasoning and may be shown; the rest is held for `answer`."""

@@ -68,7 +68,7 @@ class SelfConsistency:
         options = self._options
         if call.sampling.n != 1:
             raise refuse("unsupported", "self-consistency gives one answer; ask with n = 1", param="n")
-        form = form_of(options.normalise, self._around.embed)
+        form = form_of(options.normalise, self._around.embed, self._around.same)
         tally, samples = Tally(options.n, options.stop, options.confidence), list[Sample]()
         branches = Branches(call)
         sampler = Sampler(capped(self._inner, options.max_cost_usd, None, self._around.quote), branches)
