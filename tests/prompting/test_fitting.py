@@ -6,6 +6,7 @@ import pytest
 
 from loam.core.answers import collect
 from loam.core.calls import Output, Target
+from loam.core.errors import Failure, ModelFailure
 from loam.prompting.capabilities import Capabilities
 from loam.prompting.fitting import Fit, Fitted, fit_of
 from loam.prompting.structured import Structured
@@ -87,6 +88,21 @@ async def test_the_schema_is_told_in_words_and_the_answer_checked_against_all_of
     assert answer.text == '{"default": "abc", "tags": []}'  # minLength was dropped on the way there, and yet kept
     assert "takes a schema without default, maxLength" in asked.trace.warnings[0]
     assert {step.event for step in answer.steps} == {"mode", "retry", "done"}
+
+
+async def test_an_engine_that_refuses_a_schema_is_told_it_in_words_unless_native_was_wished_for() -> None:
+    refusal = Failure(kind="unsupported", message="no such grammar", code="grammar")
+    provider = Scripted([refusal], text("{}"))
+    asked = call(output=Output("schema", {"type": "object", "not": {"required": ["a"]}}))
+    answer = await collect(Fitted(provider, "local", TABLE).answer(asked))
+    assert answer.text == "{}"
+    assert [step.details["mode"] for step in answer.steps] == ["native", "prompted"]
+    assert provider.calls[1].output is None
+    assert "told in words" in asked.trace.warnings[0]
+    with pytest.raises(ModelFailure, match="no such grammar"):
+        await collect(
+            Fitted(Scripted([refusal]), "local", TABLE).answer(call(output=Output("schema", {}, mode="native")))
+        )
 
 
 async def test_a_server_that_refuses_the_field_is_told_in_words() -> None:

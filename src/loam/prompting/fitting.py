@@ -12,11 +12,14 @@ import msgspec
 from msgspec import Struct, structs
 
 from loam.core.calls import Call, Delta, Output, Step
+from loam.core.errors import ModelFailure
 from loam.core.ports import Model
 from loam.prompting.capabilities import Capabilities, Capability
 from loam.prompting.instructing import instructed
 
 NAME = "structured"
+REFUSED = "grammar"
+"""The code of a refusal by a model that can't be held to a schema exactly, and says so before it answers."""
 JSON_ONLY = "Answer with a JSON value and nothing else: no words around it, no code block."
 _SCHEMA = "It must fit this JSON Schema: "
 
@@ -52,6 +55,23 @@ class Fitted:
         fit = fit_of(output, structs.replace(row, enforces="none") if self._mute else row)
         if fit.dropped:
             call.trace.warn(f"{call.target or model} takes a schema without {', '.join(fit.dropped)}; Loam checks them")
+        begun = False
+        try:
+            async with aclosing(self._asked(call, fit)) as deltas:
+                async for delta in deltas:
+                    begun = begun or delta.has_content
+                    yield delta
+        except ModelFailure as error:
+            if begun or error.failure.code != REFUSED or fit.mode == "prompted" or output.mode == "native":
+                raise
+            call.trace.warn(f"{call.target or model} can't be held to this schema, so it was told in words")
+        else:
+            return
+        async with aclosing(self._asked(call, fit_of(structs.replace(output, mode="prompted"), row))) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _asked(self, call: Call, fit: Fit) -> AsyncGenerator[Delta, None]:
         asked = structs.replace(call, output=fit.output)
         if fit.instruction:
             asked = instructed(asked, fit.instruction)
