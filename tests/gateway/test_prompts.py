@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loam.core.answers import collect
-from loam.core.calls import Call, Controls, Sampling
+from loam.core.calls import Call, Controls, Output, Sampling
 from loam.core.errors import ModelFailure, SettingsError
 from loam.core.messages import say
 from loam.gateway import prompt_shelf
@@ -145,6 +145,22 @@ async def test_a_call_becomes_its_prompt_and_says_which(here: Shelved) -> None:
     assert made.controls.tags == {
         "env": "test", "prompt": "support", "prompt_hash": digest, "prompt_label": "prod",
     }  # fmt: skip
+
+
+async def test_the_prompts_schema_holds_unless_the_client_brings_one(here: Shelved) -> None:
+    await pushed(here.shelf, "+++\nmodel = 'm'\nschema = '{\"type\":\"object\"}'\n+++\nGive JSON.", label="prod")
+    model = Scripted(["{}"])
+    own = Output("schema", {"type": "array"})
+    for output in (None, own):
+        await collect(Prompted(model, here.shelf.find).answer(call(output=output)))
+    assert [made.output for made in model.calls] == [Output("schema", {"type": "object"}, name="answer"), own]
+
+
+@pytest.mark.parametrize("task", ["complete", "embed"])
+async def test_a_prompt_is_for_chats(here: Shelved, task: Any) -> None:
+    await pushed(here.shelf, label="prod")
+    with pytest.raises(ModelFailure, match="in a chat only"):
+        await collect(Prompted(Scripted(), here.shelf.find).answer(call(task=task, inputs=("x",))))
 
 
 async def test_a_version_is_asked_by_its_hash(here: Shelved) -> None:

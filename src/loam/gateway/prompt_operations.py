@@ -27,12 +27,21 @@ class PromptRows(Struct, frozen=True):
     prompts: list[PromptRow]
 
 
+class VersionRow(Struct, frozen=True):
+    """A version without its text, which is asked for by its hash."""
+
+    hash: str
+    at: float
+    by: str
+    labels: list[str]
+
+
 class PromptState(Struct, frozen=True):
     """A prompt's versions, the newest first, and the moves of its labels, the latest first."""
 
     name: str
     labels: dict[str, str]
-    versions: list[Version]
+    versions: list[VersionRow]
     moves: list[Moved]
 
 
@@ -60,7 +69,8 @@ def prompt_operations(shelf: PromptShelf) -> tuple[Operation, ...]:
     async def one(asked: Asked) -> PromptState:
         name = asked.path["name"]
         moves = await shelf.history(name, limit=asked.query.moves)
-        return PromptState(name, shelf.labels(name), shelf.versions(name), moves)
+        versions = [VersionRow(one.hash, one.at, one.by, one.labels) for one in shelf.versions(name)]
+        return PromptState(name, shelf.labels(name), versions, moves)
 
     async def version(asked: Asked) -> Version:
         return shelf.version(asked.path["name"], asked.path["ref"])

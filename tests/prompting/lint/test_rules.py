@@ -1,8 +1,13 @@
 """Each rule fires on what it is for, on the right line, and stays silent where the prompt is mended."""
 
+import re
+from pathlib import Path
+from typing import get_args
+
 import pytest
 
 from loam.core.errors import SettingsError
+from loam.prompting.lint.checks import Kind
 from loam.prompting.lint.linter import lint
 from loam.prompting.lint.rules import RULES
 from loam.prompting.lint.settings import LintSettings
@@ -75,6 +80,14 @@ def test_a_rule_tells_its_defect_and_no_more_when_it_is_mended(rule: str, line: 
 def test_every_rule_is_tried_and_says_why_it_is_there() -> None:
     assert {rule.name for rule in RULES} == {case[0] for case in CASES}
     assert all(len(rule.why) > 40 for rule in RULES)
+
+
+def test_the_guides_tables_are_the_programs() -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "guide" / "linting.md").read_text("utf-8")
+    told = re.findall(r"^\| `([a-z-]+)` \| .* \| (note|warning|error) \|$", guide, re.MULTILINE)
+    assert told == [(rule.name, rule.severity) for rule in RULES if rule.on]
+    rows = re.findall(r"^\| (`[a-z`, ]+`) \| [^|]+ \|$", guide, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"[a-z]+", row)} == set(get_args(Kind))
 
 
 @pytest.mark.parametrize(
