@@ -54,3 +54,85 @@ def test_the_logits_are_transformers(family: str, shelf: Path) -> None:
     assert expected.std() > 0.3  # a model that says something
     assert (whole - expected).abs().max() <= 1e-4
     assert (cached - expected).abs().max() <= 1e-4
+
+
+def greedy(model: Transformer, prompt: list[int], count: int) -> tuple[list[int], list[float]]:
+    """The likeliest token, `count` times, over the cache; and its logprob."""
+    each = -(-(len(prompt) + count) // PAGE)
+    cache, pages = PagedCache(model.architecture, each), tuple(range(each))
+    rows = Rows(tuple(prompt), (Span(pages, 0, len(prompt)),), (len(prompt) - 1,))
+    tokens: list[int] = []
+    logprobs: list[float] = []
+    for place in range(len(prompt), len(prompt) + count):
+        said = model.step(rows, cache)[0].log_softmax(-1)
+        tokens.append(int(said.argmax()))
+        logprobs.append(float(said.max()))
+        rows = Rows((tokens[-1],), (Span(pages, place, 1),), (0,))
+    return tokens, logprobs
+
+
+QUICK = ("gemma3_text", "gpt2", "llama")
+
+
+@pytest.mark.parametrize(
+    "family", [family if family in QUICK else pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES]
+)
+def test_256_greedy_tokens_and_their_logprobs_are_transformers(family: str, shelf: Path) -> None:
+    # Untied: a random model whose head is its embedding says the same word again and again.
+    ours, theirs = both(make(shelf / f"{family}-untied", family, tied=False))
+    prompt = texts(seed=3, batch=1, time=23)
+    theirs.generation_config.eos_token_id = None
+    settings = transformers.GenerationConfig(
+        max_new_tokens=256,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=1,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    with torch.no_grad():
+        said = theirs.generate(prompt, settings)
+    tokens, logprobs = greedy(ours.model, prompt[0].tolist(), 256)
+    assert tokens == said.sequences[0, 23:].tolist()
+    assert len(set(tokens)) > 4  # it does not only repeat itself
+    expected = [float(logits[0].log_softmax(-1).max()) for logits in said.logits]
+    assert max(abs(a - b) for a, b in zip(logprobs, expected, strict=True)) <= 1e-4
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_the_form_without_a_cache_is_the_cached_one_in_any_chunks(family: str, shelf: Path) -> None:
+    model = load(make(shelf / family, family)).model
+    tokens = texts(seed=7, batch=3, time=130)
+    whole = model(tokens)
+    for edges in ([], [1], [31, 32, 33], [64, 128], list(range(100, 130))):
+        assert (in_chunks(model, tokens, edges) - whole).abs().max() <= 1e-4
+
+
+def test_sequences_of_many_lengths_share_a_step(shelf: Path) -> None:
+    """Decoding, a prompt's first chunk and a prompt's second one, in one step: each as if alone."""
+    model = load(make(shelf / "mistral", "mistral")).model
+    tokens = texts(seed=9, batch=5, time=100)
+    whole = model(tokens)
+    cache, pages = PagedCache(model.architecture, 20), [tuple(range(i, 20, 5)) for i in range(5)]
+    starts, counts = [0, 1, 33, 60, 99], [40, 1, 30, 1, 1]
+
+    def read(at: list[int], many: list[int]) -> torch.Tensor:
+        spans = tuple(Span(pages[i], at[i], many[i]) for i in range(5) if many[i])
+        flat = [t for i in range(5) for t in tokens[i, at[i] : at[i] + many[i]].tolist()]
+        return model.step(Rows(tuple(flat), spans, tuple(range(len(flat)))), cache)
+
+    read([0] * 5, starts)
+    said = read(starts, counts)
+    expected = torch.cat([whole[i, starts[i] : starts[i] + counts[i]] for i in range(5)])
+    assert (said - expected).abs().max() <= 1e-4
+
+
+def test_only_wanted_rows_are_answered(shelf: Path) -> None:
+    model = load(make(shelf / "llama")).model
+    tokens = tuple(texts(time=40)[0].tolist())
+    span = Span((0, 1), 0, 40)
+    every = model.step(Rows(tokens, (span,), tuple(range(40))), PagedCache(model.architecture, 2))
+    some = model.step(Rows(tokens, (span,), (39, 3)), PagedCache(model.architecture, 2))
+    assert (some - every[[39, 3]]).abs().max() <= 1e-5
+    none = model.step(Rows(tokens, (span,), ()), PagedCache(model.architecture, 2))
+    assert none.shape == (0, 512)
