@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo serve test test-slow check bench bench-gateway bench-faults bench-retrieval bench-ingest docs clean
+.PHONY: setup demo serve test test-slow check bench bench-gateway bench-faults bench-retrieval bench-ingest bench-engine docs clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Loam needs Python 3.11 or newer; set PYTHON=python3.12")'
@@ -52,6 +52,10 @@ bench-retrieval: $(STAMP)  ## Loam's search beside LlamaIndex and Chroma, on one
 bench-ingest: $(STAMP)  ## taking documents in, beside LlamaIndex with Chroma
 	$(BIN)/python -m bench.peers retrieval
 	.bench/retrieval/venv/bin/python -m bench.ingest --write
+
+bench-engine: $(STAMP)  ## the local engine beside transformers, llama.cpp, ctranslate2 and vLLM
+	$(BIN)/python -m bench.engine_install
+	$(BIN)/python -m bench.engine --write
 
 docs: $(STAMP)  ## print the reference pages anew
 	$(BIN)/loam docs reference docs/reference
