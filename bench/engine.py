@@ -278,10 +278,10 @@ def headline(threads: int, rounds: int) -> Iterator[str]:
     yield ""
     yield (
         f"Written by `make bench-engine` on {dt.datetime.now(dt.UTC):%Y-%m-%d}: {model}, {platform.machine()}, "
-        f"{threads} threads, {', '.join(features)}; load {load:.1f} when it began. Tokens a second, medians of {rounds} "
+        f"{threads} threads, {', '.join(features)}; load {load:.1f} at the start. Tokens a second, medians of {rounds} "
         "interleaved rounds, ratios round by round. Loam's rows are its whole engine (scheduler, pages, sampling), "
-        "llama.cpp's are `llama_decode` alone, transformers' a loop over the model with its cache; ctranslate2 and vLLM "
-        "are asked for whole texts, less the time of one token. `loam-torch` is the same engine on plain torch, bf16. "
+        "llama.cpp's `llama_decode` alone, transformers' a loop over the model with its cache; ctranslate2 and vLLM "
+        "are asked for whole texts, less the time of one token. `loam-torch` is this engine on plain torch, bf16. "
         f"Prefill: {PROMPT} tokens. Decoding: after prompts of {SHORT}. Grounded: an answer of which {QUOTE} tokens in "
         f"{QUOTE + OWN} stand in its prompt of {GROUNDED}. Memory counts mapped files."
     )

@@ -31,12 +31,10 @@ def compiled(
 ) -> Compiled | None:
     """A Forward of `model` by the kernel, its weights packed as `weights`; None where there can be none.
 
-    `tell` is called with the reason then. `cache` is where built libraries lie, ~/.cache/loam/kernel if not given. The
-    model's own weights are read here and not needed afterwards, but for the embedding table.
+    `tell` is called with the reason then. `cache` is where built libraries lie, ~/.cache/loam/kernel if not given.
+    Spans with an adapter are computed by the model itself, which is kept for that.
     """
-    why = reason(model.architecture)
-    if model.embed_tokens.weight.device.type != "cpu":
-        why = "the model is not on the CPU"
+    why = reason(model)
     if why:
         tell(f"no compiled kernel for {model.architecture.family}: {why}; torch serves")
         return None
@@ -45,4 +43,4 @@ def compiled(
     except build.Unbuilt as missing:
         tell(f"no compiled kernel: {missing}; torch serves, some three times slower")
         return None
-    return Compiled(library, model.architecture, weights_of(model), threads=threads, kind=weights)
+    return Compiled(library, model, weights_of(model), threads=threads, kind=weights)

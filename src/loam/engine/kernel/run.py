@@ -7,7 +7,7 @@ sequence alone; no bit changes with the batch, the cut of a prompt or the number
 import ctypes
 import weakref
 from array import array
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
@@ -19,18 +19,20 @@ from loam.engine.kernel.pack import TYPES, Arena, pack, packed_bytes
 from loam.engine.kernel.weights import LayerWeights, Linear, Weights
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.rope import RotaryTable
-from loam.engine.rows import Rows
+from loam.engine.rows import Forward, Rows
 
 
 class Compiled:
-    """A Forward by the compiled kernel, on `threads` threads of its own. One caller at a time."""
+    """A Forward by the compiled kernel, on `threads` threads of its own. One caller at a time.
+
+    `plain` is the same decoder in torch; it computes the spans with an adapter, on the same cache.
+    """
 
     uniform = True
 
-    def __init__(
-        self, library: ctypes.CDLL, architecture: Architecture, weights: Weights, *, threads: int, kind: Kind
-    ) -> None:
-        self.architecture = architecture
+    def __init__(self, library: ctypes.CDLL, plain: Forward, weights: Weights, *, threads: int, kind: Kind) -> None:
+        self.architecture: Architecture = plain.architecture
+        self._plain = plain
         self.kind: Kind = kind
         self._library = library
         self._runner: int = library.loam_new(threads)
@@ -49,6 +51,8 @@ class Compiled:
         logits = torch.empty((len(rows.wanted), vocabulary), dtype=torch.float32)
         if not rows.tokens:
             return logits
+        if any(span.adapter for span in rows.spans):
+            return self._parted(rows, cache, logits)
         pages = array("i", chain.from_iterable(span.pages for span in rows.spans))
         _check(rows, pages, cache.pages, vocabulary)
         self._turn_up_to(max(span.start + span.count for span in rows.spans))
@@ -68,6 +72,24 @@ class Compiled:
         )  # fmt: skip
         if self._library.loam_step(self._runner, ctypes.byref(self._model), ctypes.byref(step)):
             raise MemoryError(f"no memory for a step of {len(rows.tokens)} rows")
+        return logits
+
+    def _parted(self, rows: Rows, cache: PagedCache, logits: Tensor) -> Tensor:
+        """Spans with an adapter by torch, the others here, so that whom they share a step with changes nothing."""
+        for forward, adapted in ((self, False), (self._plain, True)):
+            spans = tuple(span for span in rows.spans if bool(span.adapter) is adapted)
+            ends = list(accumulate(span.count for span in rows.spans))
+            chosen = [
+                row
+                for span, end in zip(rows.spans, ends, strict=True)
+                if bool(span.adapter) is adapted
+                for row in range(end - span.count, end)
+            ]
+            places = {row: place for place, row in enumerate(chosen)}
+            asked = [i for i, row in enumerate(rows.wanted) if row in places]
+            wanted = tuple(places[rows.wanted[i]] for i in asked)
+            part = forward.step(Rows(tuple(rows.tokens[row] for row in chosen), spans, wanted), cache)
+            logits[torch.tensor(asked, dtype=torch.long)] = part
         return logits
 
     def _turn_up_to(self, length: int) -> None:
@@ -95,8 +117,8 @@ class Compiled:
             layers=shape.layers, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads,
             head_width=shape.head_width, hidden=shape.hidden, vocabulary=shape.vocabulary,
             activation=0 if shape.activation == "silu" else 1, embedding_type=TYPES[weights.embedding.dtype],
-            norm_eps=shape.norm_eps, embedding_scale=shape.embedding_scale, residual_scale=shape.residual_scale,
-            logit_scale=shape.logit_scale, logit_softcap=shape.logit_softcap or 0.0,
+            norm_eps=shape.norm_eps, residual_scale=shape.residual_scale,
+            embedding_scale=_rounded(shape.embedding_scale, weights.embedding.dtype), logit_scale=shape.logit_scale, logit_softcap=shape.logit_softcap or 0.0,
             attention_scale=shape.score_scale, wide_norm=shape.qk_norm == "width",
             attention_softcap=shape.attention_softcap or 0.0,
             embedding=self._address(weights.embedding, as_it_is=True), final_norm=self._address(weights.final_norm),
@@ -125,6 +147,11 @@ class Compiled:
         kept = kept.contiguous()
         self._kept.append(kept)
         return kept.data_ptr()
+
+
+def _rounded(scale: float, dtype: torch.dtype) -> float:
+    """As the weights' type has it, which is how Gemma means it."""
+    return float(torch.tensor(scale, dtype=dtype))
 
 
 def _check(rows: Rows, pages: "array[int]", there: int, vocabulary: int) -> None:

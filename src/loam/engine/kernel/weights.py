@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from loam.engine.architecture import Architecture
+from loam.engine.quantize import Int4Linear, Int8Linear
 from loam.engine.rope import RotaryTable
 from loam.engine.transformer import Block, Normed, Transformer
 
@@ -56,9 +57,12 @@ class Weights:
     ropes: tuple[RotaryTable, ...]
 
 
-def reason(a: Architecture) -> str:
+def reason(model: Transformer) -> str:
     """Why the kernel does not cover this decoder; empty where it does."""
+    a = model.architecture
     refusals = {
+        "it is not on the CPU": model.embed_tokens.weight.device.type != "cpu",
+        "its weights are int4": any(isinstance(layer, Int4Linear) for layer in model.modules()),
         "its norms have a mean": a.norm == "layer",
         "its MLP has no gate": not a.gated,
         "attention and MLP run in parallel": a.parallel,
@@ -103,7 +107,7 @@ def _layer(block: Block, a: Architecture, rope: int) -> LayerWeights:
     return LayerWeights(
         qkv=(_linear(qkv[0]), _linear(qkv[1]), _linear(qkv[2])),
         out=_linear(attention.o_proj),
-        gate_up=(_linear(cast(nn.Linear, mlp.gate_proj)), _linear(mlp.up_proj)),
+        gate_up=(_linear(cast(nn.Module, mlp.gate_proj)), _linear(mlp.up_proj)),
         down=_linear(mlp.down_proj),
         qkv_bias=tuple(bias for one in qkv for bias in _bias(one)),
         out_bias=_bias(attention.o_proj),
@@ -113,11 +117,13 @@ def _layer(block: Block, a: Architecture, rope: int) -> LayerWeights:
     )
 
 
-def _linear(layer: nn.Linear) -> Linear:
-    return layer.weight.detach()
+def _linear(layer: nn.Module) -> Linear:
+    if isinstance(layer, Int8Linear):
+        return Quantized(layer.packed, layer.scale)
+    return cast(nn.Linear, layer).weight.detach()
 
 
-def _bias(layer: nn.Linear) -> tuple[Tensor, ...]:
+def _bias(layer: nn.Module) -> tuple[Tensor, ...]:
     bias = cast("Tensor | None", layer.bias)
     return () if bias is None else (bias.detach(),)
 
