@@ -121,6 +121,7 @@ class Fleet:
             context=settings.context,
             draft=settings.drafts.get(name, ""),
             adapters=settings.adapters.get(name, {}),
+            exact=settings.exact,
         )
         process = self._make(order)
         try:

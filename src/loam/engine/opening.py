@@ -11,13 +11,17 @@ from pathlib import Path
 import torch
 
 from loam.core.errors import EngineError
+from loam.engine.adapters import read_adapter
 from loam.engine.architecture import Architecture
 from loam.engine.constrain import grammar_of, grammar_tokens
 from loam.engine.drawing import defaults_of
 from loam.engine.engine import Engine, EngineSettings, page_bytes
+from loam.engine.exact import Exact
+from loam.engine.kernel import compiled
+from loam.engine.kernel.binding import Kind
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.load import Loaded, load
-from loam.engine.protocol import About, Order
+from loam.engine.protocol import About, Order, Weights
 from loam.engine.rows import Forward
 from loam.engine.text import Voice
 from loam.engine.tokenizer import Tokenizer, read_object
@@ -45,7 +49,9 @@ def open_model(order: Order) -> Opened:
     path = Path(order.path)
     tokenizer = Tokenizer.open(path)
     loaded = load(path, weights=order.weights, device=order.device, memory_limit=order.memory)
-    forward, kernel = _forward(loaded, threads)
+    for name, folder in order.adapters.items():
+        loaded.model.adapters[name] = read_adapter(name, Path(folder), loaded.model, loaded.architecture)
+    forward, kernel = _forward(order, loaded, threads)
     architecture = loaded.architecture
     stops = loaded.stop_tokens | tokenizer.stop_tokens
     written = tokenizer.as_json()
@@ -57,7 +63,7 @@ def open_model(order: Order) -> Opened:
         EngineSettings(batch=order.batch, queue=order.batch + order.queue),  # a batch that comes at once waits first
         draft=_draft(order, architecture),
         tokens=grammar_tokens(written, vocabulary=architecture.vocabulary, stop_tokens=stops) if written else None,
-        adapters=(),
+        adapters=frozenset(order.adapters),
     )
     voice = Voice(
         tokenizer=tokenizer,
@@ -66,12 +72,28 @@ def open_model(order: Order) -> Opened:
         stop_tokens=stops,
         defaults=defaults_of(read_object(path / "generation_config.json")) if path.is_dir() else defaults_of({}),
         grammar=grammar_of,
+        adapters=tuple(order.adapters),
     )
     return Opened(engine, voice, _about(order, loaded, voice, kernel), loaded, forward, cache_type)
 
 
-def _forward(loaded: Loaded, threads: int) -> tuple[Forward, str]:
-    return loaded.model, "torch"
+def _forward(order: Order, loaded: Loaded, threads: int) -> tuple[Forward, str]:
+    """What runs the decoder, and what that is, in words: the compiled kernel where it can, else torch.
+
+    The kernel keeps a promise that torch has to be made to keep: a token is the same alone and in any batch (P9).
+    """
+    said: list[str] = []
+    kinds: dict[Weights, Kind] = {"auto": "int8", "int8": "int8", "bf16": "bf16", "fp32": "fp32"}
+    if order.adapters:
+        said.append("adapters are run by torch")
+    elif order.weights not in kinds:
+        said.append(f"{order.weights} weights are run by torch")
+    elif order.device == "cpu":
+        kernel = compiled(loaded.model, threads=threads, weights=kinds[order.weights], tell=said.append)
+        if kernel is not None:
+            return kernel, f"compiled kernel, {kinds[order.weights]} weights, {threads} threads"
+    loaded.model.exact = Exact() if order.exact else None
+    return loaded.model, "; ".join(["torch" + (", the same in any batch" if order.exact else ""), *said])
 
 
 def _draft(order: Order, architecture: Architecture) -> Forward | None:

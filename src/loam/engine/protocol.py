@@ -25,6 +25,7 @@ class Order(Struct, frozen=True, kw_only=True, tag="order"):
 
     `memory` and `cache` are in bytes, None for what the engine thinks right; 0 `threads` are all cores; `context` cuts
     the model's own to so many tokens. `adapters` are folders by name, `draft` is a smaller checkpoint that guesses.
+    `exact`: torch, too, gives a token the same alone and in any batch (P9), at a cost.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Order(Struct, frozen=True, kw_only=True, tag="order"):
     context: int | None = None
     draft: str = ""
     adapters: dict[str, str] = {}
+    exact: bool = True
 
 
 class Shape(Struct, frozen=True):

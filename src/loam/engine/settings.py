@@ -27,8 +27,16 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         dict[str, str], Meta(description="By model, a smaller checkpoint of the same vocabulary that guesses ahead.")
     ] = {}
     weights: Annotated[
-        Weights, Meta(description="How weights are kept in memory; `auto` as the machine runs them best.")
+        Weights,
+        Meta(description="How weights are computed with; `auto`: int8 by the compiled kernel, else as in the file."),
     ] = "auto"
+    exact: Annotated[
+        bool,
+        Meta(
+            description="Temperature 0 gives the same tokens alone and in any batch (P9), also where torch computes; "
+            "the compiled kernel always does."
+        ),
+    ] = True
     device: Annotated[str, Meta(description="Where it computes: `cpu`, `cuda`, `cuda:1`.")] = "cpu"
     threads: Annotated[int, Meta(description="Threads that compute; 0: one a core.", ge=0, le=1024)] = 0
     memory: Annotated[
