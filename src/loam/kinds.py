@@ -35,6 +35,9 @@ PROVIDERS: tuple[ProviderKind, ...] = (
 HERE = local.KIND.name
 """The provider that is always there: the checkpoints on this machine, as `local/NAME`."""
 
+POCKET = "pocket"
+"""The small model that ships, as a name that needs no path."""
+
 READER = "loam"
 """The provider name of the reader that ships: its model is called `loam/reader`."""
 
@@ -94,11 +97,19 @@ def providers_of(settings: Settings) -> dict[str, ProviderSettings]:
 
 def named(model: str) -> Path | None:
     """The checkpoint that a model's name is the path of, with `local/` before it or without; None: it is a name."""
+    if model.removeprefix(f"{HERE}/") == POCKET and is_checkpoint(FOLDER):
+        return FOLDER
     for given in (model, model.removeprefix(f"{HERE}/")):
         path = Path(given).expanduser()
         if given and is_checkpoint(path):
             return path.resolve()
     return None
+
+
+def asked_as(model: str) -> str:
+    """The name by which a gateway is asked for a model: a checkpoint's path becomes `local/NAME`."""
+    path = named(model)
+    return model if path is None else f"{HERE}/{path.stem if path.is_file() else path.name}"
 
 
 def with_checkpoint(settings: Settings, model: str, *, at_start: bool = True) -> tuple[Settings, str]:

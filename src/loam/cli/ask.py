@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from loam.cli.reach import Gateway, gateway
 from loam.cli.show import console, place, whereabouts
+from loam.kinds import asked_as
 
 
 @click.command(name="ask")
@@ -56,7 +57,7 @@ def command(
         raise click.UsageError("name a --model, or a collection with --in (`loam models` lists what can be asked)")
     messages = [{"role": "system", "content": system}] if system else []
     body: dict[str, Any] = {
-        "model": model or f"rag:{collection}",
+        "model": asked_as(model) if model else f"rag:{collection}",
         "messages": [*messages, {"role": "user", "content": question}],
         "loam": {
             "metadata": True,
@@ -66,7 +67,7 @@ def command(
         },
     }
     body |= {name: value for name, value in sampling.items() if value is not None}
-    with gateway() as reached:
+    with gateway(model=model or "") as reached:
         if as_json:
             answer = reached.send("POST", "/v1/chat/completions", body)
             click.echo(json.dumps(answer, indent=2, ensure_ascii=False))
@@ -91,10 +92,13 @@ class Spoken(Struct, frozen=True):
     loam: dict[str, Any]
 
 
-def said(reached: Gateway, body: dict[str, Any]) -> Spoken:
-    """Streams an answer to the terminal, each sentence with the numbers of its sources. Raises Refused."""
+def said(reached: Gateway, body: dict[str, Any], pieces: list[str] | None = None) -> Spoken:
+    """Streams an answer to the terminal, each sentence with the numbers of its sources. Raises Refused.
+
+    `pieces` is filled as they come, for who wants to keep what was said of an answer that is broken off.
+    """
     loam: dict[str, Any] = {}
-    pieces: list[str] = []
+    pieces = [] if pieces is None else pieces
     sources = 0
     for chunk in reached.events("/v1/chat/completions", {**body, "stream": True}):
         for choice in chunk["choices"]:

@@ -17,7 +17,7 @@ from msgspec import structs
 
 from loam.config import Settings
 from loam.core.errors import LoamError, StorageError
-from loam.kinds import configured
+from loam.kinds import configured, named, with_checkpoint
 from loam.serving import NOTE, running
 
 
@@ -87,14 +87,20 @@ def _message(body: bytes, status: int) -> str:
 
 
 @contextmanager
-def gateway(settings: Settings | None = None) -> Generator[Gateway, None, None]:
-    """The gateway at LOAM_URL, else the one that runs in the data folder, else one for the time of the `with`."""
+def gateway(settings: Settings | None = None, *, model: str = "") -> Generator[Gateway, None, None]:
+    """The gateway at LOAM_URL, else the one that runs in the data folder, else one for the time of the `with`.
+
+    Where `model` is the path of a checkpoint, the gateway has it in memory. Raises LoamError.
+    """
+    path = named(model) if model else None
     url = os.environ.get("LOAM_URL")
     key = os.environ.get("LOAM_API_KEY", "")
     if url:
-        yield Gateway(url, key)
+        yield _with(Gateway(url, key), path)
         return
     settings = settings or configured(os.environ)
+    if path is not None:
+        settings, _ = with_checkpoint(settings, model)
     folder = Path(settings.data)
     key = key or _admin_key(folder)
     free = structs.replace(settings, server=structs.replace(settings.server, host="127.0.0.1", port=0))
@@ -105,7 +111,14 @@ def gateway(settings: Settings | None = None) -> Generator[Gateway, None, None]:
         url = _noted(folder)
         if url is None:
             raise
-        yield Gateway(url, key)
+        yield _with(Gateway(url, key), path)
+
+
+def _with(reached: Gateway, path: Path | None) -> Gateway:
+    """A gateway that runs already, told to load a checkpoint."""
+    if path is not None:
+        reached.send("POST", "/loam/v1/engine/load", {"path": str(path)})
+    return reached
 
 
 def _noted(folder: Path) -> str | None:

@@ -17,7 +17,7 @@ from loam.engine.constrain import grammar_of, grammar_tokens
 from loam.engine.drawing import defaults_of
 from loam.engine.engine import Engine, EngineSettings, page_bytes
 from loam.engine.exact import Exact
-from loam.engine.kernel import compiled
+from loam.engine.kernel import Compiled, compiled
 from loam.engine.kernel.binding import Kind
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.load import Loaded, load
@@ -50,12 +50,13 @@ def open_model(order: Order) -> Opened:
     tokenizer = Tokenizer.open(path)
     loaded = load(path, weights=order.weights, device=order.device, memory_limit=order.memory)
     for name, folder in order.adapters.items():
-        loaded.model.adapters[name] = read_adapter(name, Path(folder), loaded.model, loaded.architecture)
+        loaded.model.adapters[name] = read_adapter(name, Path(folder), loaded.model)
     forward, kernel = _forward(order, loaded, threads)
     architecture = loaded.architecture
     stops = loaded.stop_tokens | tokenizer.stop_tokens
     written = tokenizer.as_json()
-    cache_type = torch.float32
+    # the kernel reads half the bytes; where all is to be fp32, so are keys and values
+    cache_type = torch.float16 if isinstance(forward, Compiled) and forward.kind != "fp32" else torch.float32
     cache = PagedCache(architecture, _pages(order, architecture, cache_type), dtype=cache_type, device=order.device)
     engine = Engine(
         forward,
