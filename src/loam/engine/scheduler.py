@@ -39,6 +39,8 @@ class Sequence:
     computed: int = 0
     filled: int = 0
     """How many of `pages` are filled for good and made known."""
+    reader: "tuple[Sequence, int] | None" = None
+    """Whom it stands by for, who is just reading the same beginning as far as this position."""
     cached: int = 0
     told: bool = False
     scored: list[tuple[Likely, ...]] = field(default_factory=list[tuple[Likely, ...]])
@@ -160,8 +162,12 @@ class Scheduler:
         stay: list[Sequence] = []
         while self.waiting and len(self.running) < self.batch:
             sequence = self.waiting.popleft()
+            if self._stands_by(sequence):
+                stay.append(sequence)
+                continue
             found = self._found(sequence)
-            if self._comes_soon(sequence, len(found)):
+            sequence.reader = self._reader(sequence, len(found))
+            if sequence.reader is not None:
                 self.pages.drop(found)
                 stay.append(sequence)
                 continue
@@ -193,19 +199,23 @@ class Scheduler:
     def _found(self, sequence: Sequence) -> list[int]:
         return self.pages.find(sequence.tokens, self._most_found(sequence), sequence.ask.adapter)
 
-    def _comes_soon(self, sequence: Sequence, found: int) -> bool:
-        """Whether someone is reading more of the same beginning than is known yet."""
-        if self._most_found(sequence) <= found:
-            return False
-        start, end = found * PAGE, (found + 1) * PAGE
-        page = sequence.tokens[start:end]
-        return any(
-            other.computed < end <= other.given
-            and other.ask.adapter == sequence.ask.adapter
-            and other.tokens[start:end] == page
-            and other.tokens[:start] == sequence.tokens[:start]
-            for other in self.running
-        )
+    def _stands_by(self, sequence: Sequence) -> bool:
+        """Whether it still waits for what another one reads of their common beginning."""
+        reader, end = sequence.reader or (None, 0)
+        return reader is not None and reader.computed < end and reader in self.running
+
+    def _reader(self, sequence: Sequence, found: int) -> tuple[Sequence, int] | None:
+        """Who is reading more of the same beginning than the `found` pages known yet, and as far as which position."""
+        start = found * PAGE
+        most = self._most_found(sequence) * PAGE
+        for other in self.running if start < most else ():
+            if other.ask.adapter == sequence.ask.adapter and other.tokens[:start] == sequence.tokens[:start]:
+                end, last = start, min(most, other.given)
+                while end + PAGE <= last and other.tokens[end : end + PAGE] == sequence.tokens[end : end + PAGE]:
+                    end += PAGE
+                if other.computed < end:
+                    return other, end
+        return None
 
     def computed(self, sequence: Sequence, count: int) -> None:
         """`count` more of its tokens are in the cache for good; pages that became full are made known."""

@@ -11,6 +11,8 @@ SIZES = (4, 2)
 """How many last tokens are looked up, the longest first."""
 LONGEST_MATCH = 16
 """Tokens by which a match is measured; what is longer is as good."""
+LONGEST_READ = 1024
+"""Tokens noted at a time: a long prompt that was found in the cache must not hold up a step."""
 _CLASSES = (3, 5, 9)
 """Matches of 2, of 3 and 4, of 5 to 8, and longer ones come true at very different rates."""
 _MEMORY = 0.97
@@ -21,22 +23,25 @@ class Lookup:
     """Where each run of tokens stood last, in one sequence; told the tokens as they come."""
 
     def __init__(self) -> None:
-        self._next: dict[tuple[int, ...], int] = {}
+        # by hash: two runs taken for each other cost a wrong guess, a tuple kept for each costs memory and collection
+        self._next: dict[int, int] = {}
         self._read = 0
 
-    def read(self, tokens: list[int], length: int) -> None:
-        """Note what followed each run in the first `length` tokens."""
-        for at in range(self._read, length):
+    def read(self, tokens: list[int], length: int) -> bool:
+        """Note what followed each run in the first `length` tokens, a `LONGEST_READ` a call; whether all is noted."""
+        end = min(length, self._read + LONGEST_READ)
+        for at in range(self._read, end):
             for size in SIZES:
                 if at >= size:
-                    self._next[tuple(tokens[at - size : at])] = at
-        self._read = max(self._read, length)
+                    self._next[hash(tuple(tokens[at - size : at]))] = at
+        self._read = max(self._read, end)
+        return self._read >= length
 
     def find(self, tokens: list[int]) -> tuple[int, int]:
         """Where the last tokens stood before: the place of what followed, and the length of the match, 0 if nowhere."""
         end = len(tokens)
         for size in SIZES:
-            at = self._next.get(tuple(tokens[end - size :])) if end >= size else None
+            at = self._next.get(hash(tuple(tokens[end - size :]))) if end >= size else None
             if at is not None:
                 match = size
                 while match < min(at, LONGEST_MATCH) and tokens[at - match - 1] == tokens[end - match - 1]:
@@ -141,7 +146,9 @@ class Guesses:
 
         The likeliest next token is remembered though nothing is computed, so rates are learnt while nothing is guessed.
         """
-        self.lookup.read(tokens, len(tokens))
+        self._likely = None
+        if not self.lookup.read(tokens, len(tokens)):
+            return []
         at, self._match = self.lookup.find(tokens)
         self._likely = tokens[at] if self._match else None
         if not self._match or most <= 0:
