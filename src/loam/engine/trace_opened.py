@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from msgspec import structs
 
 from loam.engine.inspection import Inspection, Wish
@@ -30,7 +31,8 @@ def question(opened: Opened, body: Any) -> dict[str, Any]:
 
 def inspect_file(path: Path, wish: Wish) -> Inspection:
     """The inspection of the checkpoint at `path`. Raises EngineError for its files, ModelFailure for the wish."""
-    opened = open_model(Order(name=path.stem, path=str(path), batch=1))
+    threads = torch.get_num_threads()  # as the caller's process has it
+    opened = open_model(Order(name=path.stem, path=str(path), batch=1, threads=threads))
     try:
         return inspect_opened(opened, wish)
     finally:
