@@ -32,7 +32,9 @@ def _reading(read: dict[str, Any]) -> list[str]:
     said = (
         f"{read['questions']} questions, {read['answerable']} of them answerable. The answerable ones alone, never "
         f"declining: exact {alone['exact']:.3f}, F1 {alone['f1']:.3f}. Answerable told from unanswerable: AUROC "
-        f"{read['auroc']:.3f}. {read['ms a question']:.1f} ms of processor time a question and passage."
+        f"{read['auroc']:.3f}. {read['ms a question']:.1f} ms of processor time a question and passage. "
+        "Probabilities are those of `loam.grounding.rereading`, which also reads the sentence of the span alone and "
+        "between its neighbours."
     )
     return ["## Reader", said, _table(heads, points)]
 

@@ -21,6 +21,7 @@ from loam.grounding.encoder.passes import Source, Worker
 from loam.grounding.encoder.port import Reading
 from loam.grounding.encoder.settings import Backend
 from loam.grounding.encoder.weights import Weights
+from loam.grounding.rereading import likely
 from loam.grounding.verify import Checkers
 
 BM25_BEST = 20
@@ -53,14 +54,15 @@ class Runs:
         self._worker.close()
 
     async def read(self, questions: Sequence[Question]) -> Timed[list[Answered]]:
-        """Each question put to its own passage; the margin is the probability that the passage answers."""
+        """Each question put to its own passage; the margin is how likely the passage answers after the second look."""
         await self._heads.read("warm up", ["Nothing."])
         found: list[Answered] = []
         began = time.process_time()
         for question in questions:
             (reading,) = await self._heads.read(question.text, [question.passage])
             gold = tuple(question.passage[slice(*span)] for span in question.spans)
-            found.append(Answered(question.passage[reading.start : reading.end], reading.answerable, gold))
+            sure = await likely(self._heads, question.text, question.passage, reading)
+            found.append(Answered(question.passage[reading.start : reading.end], sure, gold))
         return Timed(found, _each(began, questions))
 
     async def rank(self, questions: Sequence[Question], passages: list[str]) -> dict[str, list[int | None]]:

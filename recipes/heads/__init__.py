@@ -10,6 +10,7 @@ folder of all-MiniLM-L6-v2, T one of your own, H is src/loam/grounding/heads, D 
     python -m recipes.heads.export --encoder M --made .training --run human --heads verify --out T/verify-1.safetensors
     python -m recipes.heads.calibrate --data D --heads T --out .training/calibration.json
     python -m recipes.heads.weigh --made .training --heads T --out src/loam/grounding/checks/support.toml
+    python -m recipes.heads.decline --data D --heads T --out src/loam/grounding/checks/answered.toml
     python -m bench.heads D --heads T --json .training/figures.json
 
 Then both exports once more, into H, with `--calibration .training/calibration.json --figures .training/figures.json`;

@@ -40,7 +40,8 @@ def page(files: Sequence[Path]) -> str:
         _block(first["settings"]),
         "## Calibration",
         "A score s becomes the probability sigmoid((s - shift) / temperature); fitted on squad-val. The verify head's "
-        "probabilities are weighed with the checks by words (`checks/support.toml`).",
+        "probabilities are weighed with the checks by words (`checks/support.toml`); so are the reader's three looks "
+        "at the sentence that it would answer from (`checks/answered.toml`).",
         _block(first["calibration"]),
         "## Held out",
         "Measured by `python -m bench.heads` on squad-val, three articles that no training saw; it chose thresholds "

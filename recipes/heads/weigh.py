@@ -47,7 +47,8 @@ def main() -> None:
     run = next(file.card["run"] for file in heads if "verify.weight" in file.arrays)
     supported = np.array([claim.label == "supported" for claim in claims], np.float64)
     weights = fitted(table, supported)
-    arguments.out.write_text(shown(run, len(claims), weights), "utf-8")
+    told = f"recipes/heads/weigh.py, fitted on {len(claims)} claims of passages that no head was trained on"
+    arguments.out.write_text(shown(run, told, weights), "utf-8")
     print(arguments.out.read_text("utf-8"))
 
 
@@ -68,18 +69,23 @@ async def signals(claims: Sequence[Claim], source: Source, adapters: Sequence[Ad
     return np.array(rows)
 
 
-def fitted(table: NDArray[np.float64], supported: NDArray[np.float64]) -> dict[str, float]:
-    """The bias under "bias" and a weight for every signal that helps."""
-    kept = list(range(len(SIGNALS)))
+def fitted(
+    table: NDArray[np.float64],
+    supported: NDArray[np.float64],
+    columns: Sequence[str] = SIGNALS,
+    against: Sequence[str] = AGAINST,
+) -> dict[str, float]:
+    """The bias under "bias" and a weight for every column that helps."""
+    kept = list(range(len(columns)))
     while True:
         found = logistic(table[:, kept], supported)
         wrong = [
             place
             for place, weight in zip(kept, found[1:], strict=True)
-            if (weight > 0) == (SIGNALS[place] in AGAINST) and weight
+            if (weight > 0) == (columns[place] in against) and weight
         ]
         if not wrong:
-            names = ["bias", *(SIGNALS[place] for place in kept)]
+            names = ["bias", *(columns[place] for place in kept)]
             return {name: round(float(weight), 3) for name, weight in zip(names, found, strict=True)}
         worst = max(wrong, key=lambda place: abs(found[1 + kept.index(place)]))
         kept.remove(worst)
@@ -102,12 +108,12 @@ def logistic(table: NDArray[np.float64], supported: NDArray[np.float64]) -> NDAr
     return weights
 
 
-def shown(run: str, claims: int, weights: dict[str, float]) -> str:
-    """The TOML file that `loam.grounding.checks.support` reads."""
+def shown(run: str, made: str, weights: dict[str, float]) -> str:
+    """The TOML file that `loam.grounding.checks` reads; `made` says by whom and from what."""
     told = [f"{name} = {weight}" for name, weight in weights.items() if name != "bias"]
     return "\n".join(
         [
-            f"# Printed by recipes/heads/weigh.py, fitted on {claims} claims of passages that no head was trained on.",
+            f"# Printed by {made}.",
             f'head = "{run}"',
             f"bias = {weights['bias']}",
             "",

@@ -56,6 +56,8 @@ class Evidence(Struct, frozen=True):
     rank: float
     read: float | None = None
     """How sure the trained heads are that the answer is in this stretch; None where there are none."""
+    place: int = 0
+    """The number of the passage among those that were given."""
 
     @property
     def quote(self) -> str:
@@ -70,7 +72,7 @@ def best(question: str, passages: Sequence[Passage], readings: Sequence["Reading
     pages = [_page(passage) for passage in passages]
     asked = _Question(question, pages)
     rivals = (
-        _read(evidence, readings[place]) if readings else evidence
+        _read(evidence, readings[place], place) if readings else evidence
         for place, page in enumerate(pages)
         for evidence in _judged(asked, page, _LATER_PASSAGE * place / len(pages))
     )
@@ -78,10 +80,10 @@ def best(question: str, passages: Sequence[Passage], readings: Sequence["Reading
     return _with_list(found) if found else None
 
 
-def _read(evidence: Evidence, reading: "Reading") -> Evidence:
+def _read(evidence: Evidence, reading: "Reading", place: int) -> Evidence:
     holds = reading.start < reading.end and evidence.start <= reading.start and reading.end <= evidence.end
     sure = reading.relevance * reading.answerable if holds else 0.0
-    return structs.replace(evidence, rank=evidence.rank + _SPAN * sure, read=sure)
+    return structs.replace(evidence, rank=evidence.rank + _SPAN * sure, read=sure, place=place)
 
 
 class _Line(Struct, frozen=True):

@@ -9,6 +9,8 @@ import re
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from loam.core.calls import Call, Citation, Delta, Head, Passage, Usage
 from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import Model
@@ -16,15 +18,16 @@ from loam.core.tokens import counted_input, estimate
 from loam.grounding.asking import last_question
 from loam.grounding.evidence import Evidence, best
 from loam.grounding.prompt import DECLINED, SHAPE
+from loam.grounding.rereading import likely
 
 if TYPE_CHECKING:
-    from loam.grounding.encoder.port import Heads
+    from loam.grounding.encoder.port import Heads, Reading
 
 NAME = "loam/reader"
 LEAST_SUPPORT = 0.6
 """The share of a question that a quote must cover; chosen with bench/reader.py."""
 
-_SURE, _NO_OBJECTION = 0.45, 0.05
+_SURE, _NO_OBJECTION = 0.4, 0.05
 """How sure the heads must be to answer by themselves, and where the words cover the question; chosen like the above."""
 
 _PIECE = re.compile(r"\S+\s*(?:\S+\s*){0,7}", re.DOTALL)
@@ -63,16 +66,26 @@ class Reader(Model):
             return best(question, passages)
         try:
             readings = await self._heads.read(question, [passage.text for passage in passages])
+            return await _read_again(self._heads, question, best(question, passages, readings), readings)
         except ModelFailure:
             call.trace.warn(f"{NAME} counted words alone: the trained heads failed, and the log says why")
             return best(question, passages)
-        return best(question, passages, readings)
 
     def _enough(self, found: Evidence) -> bool:
         """Whether to answer: the words cover the question and the heads don't object, or the heads are sure."""
         if found.read is None:
             return found.support >= self._least
         return found.read >= _SURE or (found.read >= _NO_OBJECTION and found.support >= self._least)
+
+
+async def _read_again(
+    heads: "Heads", question: str, found: Evidence | None, readings: Sequence["Reading"]
+) -> Evidence | None:
+    """The evidence, as sure as the heads still are of it after a closer look."""
+    if found is None or not found.read:
+        return found
+    reading = readings[found.place]
+    return structs.replace(found, read=reading.relevance * await likely(heads, question, found.passage.text, reading))
 
 
 def question_of(call: Call) -> str:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from loam.core.errors import EncoderError
+from loam.grounding.checks.answered import WEIGHTS as READING_WEIGHTS
 from loam.grounding.checks.support import WEIGHTS
 from loam.grounding.encoder import adapter
-from loam.grounding.encoder.heads import Calibration, PairHeads, best_span
+from loam.grounding.encoder.heads import Calibration, PairHeads, best_span, share
 from loam.grounding.encoder.opening import HEADS
 from loam.grounding.encoder.passes import Passes, Source, Worker
 from loam.grounding.encoder.port import Reading
@@ -147,6 +148,13 @@ def test_the_best_span_is_never_longer_than_allowed_nor_turned_round() -> None:
     assert best_span(np.zeros((0, 2), np.float32)) is None
 
 
+def test_the_share_of_no_answer_is_that_of_both_ends() -> None:
+    even = np.zeros((3, 2), np.float32)
+    assert share(np.zeros(2, np.float32), even) == pytest.approx(1 / 16)  # one of four at either end
+    assert share(np.full(2, 300, np.float32), even) == pytest.approx(1)
+    assert share(np.full(2, -300, np.float32), even) == pytest.approx(0)
+
+
 def test_the_shipped_files_are_small_and_say_where_they_come_from() -> None:
     files = sorted(HEADS.glob("*.safetensors"))
     assert files
@@ -155,7 +163,8 @@ def test_the_shipped_files_are_small_and_say_where_they_come_from() -> None:
         card = _card(file)
         assert card["licence"] == "CC BY-SA 4.0"
         assert {"encoder", "data", "settings", "calibration", "held_out"} <= set(card)
-    assert WEIGHTS.head in {_card(file)["run"] for file in files}  # the verdict's weights belong to the head that ships
+    runs = {_card(file)["run"] for file in files}
+    assert {WEIGHTS.head, READING_WEIGHTS.head} <= runs  # weights belong to the heads that ship
     assert all(file.name in (HEADS / "CARD.md").read_text("utf-8") for file in files)
 
 

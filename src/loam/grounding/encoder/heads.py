@@ -89,12 +89,15 @@ class PairHeads:
 
     def _reading(self, pair: Pair, scores: NDArray[np.float32], rank: float) -> Reading:
         relevance = self._relevance.probability(rank)
-        best = best_span(scores[pair.offset : pair.offset + len(pair.spans)])
+        inside = scores[pair.offset : pair.offset + len(pair.spans)]
+        best = best_span(inside)
         if best is None:
             return Reading(relevance, 0.0, 0, 0)
         nothing = float(scores[0].sum())
         answerable = self._answerable.probability(best.score - nothing)
-        return Reading(relevance, answerable, pair.spans[best.first][0], pair.spans[best.last][1])
+        return Reading(
+            relevance, answerable, pair.spans[best.first][0], pair.spans[best.last][1], share(scores[0], inside)
+        )
 
 
 class Best(Struct, frozen=True):
@@ -113,6 +116,13 @@ def best_span(scores: NDArray[np.float32], longest: int = LONGEST_SPAN) -> Best 
     allowed = np.triu(np.ones(together.shape, bool)) & np.tril(np.ones(together.shape, bool), longest - 1)
     first, last = divmod(int(np.where(allowed, together, -np.inf).argmax()), len(scores))
     return Best(first, last, float(together[first, last]))
+
+
+def share(nothing: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
+    """The probability of `nothing` ([2], start and end) beside the pieces' scores [pieces, 2]."""
+    most = np.maximum(nothing, scores.max(axis=0))
+    all_ = np.exp(nothing - most) + np.exp(scores - most).sum(axis=0)
+    return float(np.prod(np.exp(nothing - most) / all_, dtype=np.float64))
 
 
 def _having(adapters: Sequence[Adapter], *heads: str) -> Adapter:

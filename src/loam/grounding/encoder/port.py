@@ -51,13 +51,15 @@ class TokenEncoder(Encoder, Protocol):
 class Reading(Struct, frozen=True):
     """What the heads see in a passage: how well it fits the question, and the span that answers.
 
-    `relevance` and `answerable` are probabilities; `start` and `end` are characters of the passage.
+    `relevance` and `answerable` are probabilities; `start` and `end` are characters of the passage. `nothing` is the
+    share that the heads give to "no answer" among all that they could have said, before any calibration.
     """
 
     relevance: float
     answerable: float
     start: int
     end: int
+    nothing: float = 1.0
 
 
 class Support(Struct, frozen=True):
