@@ -115,7 +115,7 @@ def test_an_unknown_file_is_said_plainly(tmp_path: Path) -> None:
 
 
 def test_a_gateway_shows_the_same_as_the_file(tiny: Path, tmp_path: Path) -> None:
-    words = ("the cat", "--steps", "2", "--temperature", "0.7", "--layers", "--json")
+    words = ("the cat", "--steps", "2", "--temperature", "0.7", "--json")
     settings = parse({"data": str(tmp_path), "server": {"port": 0}, "providers": {}})
     settings, name = with_checkpoint(settings, str(tiny), at_start=False)
     with running(settings) as gateway:

@@ -6,6 +6,7 @@ bars and rounding.
 
 import json
 import math
+import textwrap
 
 from rich.console import Console
 from rich.table import Table
@@ -48,7 +49,7 @@ LAYER_LEGEND = (
 def draw(found: Inspection, out: Console, *, legend: bool = True) -> None:
     """The whole inspection: the prompt's tokens, each step, then what the words mean."""
     out.print(Text(f"{found.model}  {_settings(found)}", "dim"))
-    out.print(_prompt(found))
+    out.print(_prompt(found), soft_wrap=False)
     written = found.prompt
     for number, step in enumerate(found.steps, 1):
         out.print()
@@ -57,7 +58,8 @@ def draw(found: Inspection, out: Console, *, legend: bool = True) -> None:
     out.print()
     out.print(Text.assemble(("written  ", "bold"), json.dumps(found.text, ensure_ascii=False)))
     for note in found.notes:
-        out.print(Text(note, "dim"))
+        for line in textwrap.wrap(note, WIDTH):
+            out.print(Text(line, "dim"))
     if legend and found.steps:
         _legend(LEGEND + (LAYER_LEGEND if found.steps[0].layers else ()), out)
 
@@ -65,7 +67,8 @@ def draw(found: Inspection, out: Console, *, legend: bool = True) -> None:
 def quoted(piece: Piece, most: int = _TOKEN) -> str:
     """A token in quotes, blanks and line ends visible; a part of a character as its bytes."""
     if "\ufffd" in piece.text:
-        return "‹" + " ".join(piece.bytes[at : at + 2] for at in range(0, len(piece.bytes), 2)) + "›"
+        shown = "‹" + " ".join(piece.bytes[at : at + 2] for at in range(0, len(piece.bytes), 2)) + "›"
+        return shown if len(shown) <= most else shown[: most - 2] + "…›"
     shown = json.dumps(piece.text, ensure_ascii=False)
     return shown if len(shown) <= most else shown[: most - 2] + '…"'
 
@@ -107,8 +110,9 @@ def _prompt(found: Inspection) -> Text:
 
 
 def _step(number: int, step: Step, written: tuple[Piece, ...], found: Inspection, out: Console) -> None:
-    before = "".join(piece.text for piece in written)[-30:]
-    head = Text.assemble((f"{number}  ", "bold"), ("after ", "dim"), json.dumps(before, ensure_ascii=False))
+    before = json.dumps("".join(piece.text for piece in written)[-30:], ensure_ascii=False)
+    before = before if len(before) <= 30 else f'"…{before[-28:]}'
+    head = Text.assemble((f"{number}  ", "bold"), ("after ", "dim"), before)
     head.append(
         f"   entropy {step.entropy:.2f} bits, {step.entropy_left:.2f} left; drawn from {_count(step.kept, 'token')}",
         "dim",

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include "kernel.h"
 
-#define SPINS 2000       /* some 30 us: a barrier's wait on a quiet machine is far shorter */
+#define SPINS 100        /* a few us; then give way, which costs nothing where nobody else wants the core */
 #define SPINS_IDLE 10000 /* between steps: the engine samples and comes back in some 100 us */
 
 struct Pool {
