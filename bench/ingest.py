@@ -2,6 +2,7 @@
 
     python -m bench.peers retrieval                              # once: the peers, in an environment of their own
     .bench/retrieval/venv/bin/python -m bench.ingest [--passages 10000] [--shelves 100000 1000000] [--write]
+    .bench/retrieval/venv/bin/python -m bench.ingest --passages 200 --shelves 1000000 --keep FOLDER
 
 Machines are shared, so each row says how many cores other programs had meanwhile; `a core` is what one whole core does:
 passages by the processor time that was spent on them, however long that took. `nb8` is the default, `int8` the option
@@ -206,6 +207,9 @@ _SEARCHED = ["passages", "search", "p50 ms", "p95 ms", "cores of others", "fille
 
 
 async def _filled(index: Index, data: Path, passages: int, real: NDArray[np.float32], encoder: str) -> int:
+    kept = {one.name: one.passages for one in await index.collections()}.get("all", 0)
+    if kept >= passages:
+        return kept
     source, held = shelf(data), 0
     while held < passages:
         taken = list(islice(source, _AT_ONCE))
@@ -238,7 +242,7 @@ class Report:
             self._file.write_text("\n".join([told + PRINTED, "", *self._lines]), "utf-8")
 
 
-async def run(data: Path, place: Path, passages: int, shelves: Sequence[int], report: Report) -> None:
+async def run(data: Path, place: Path, shelved: Path, *, passages: int, shelves: Sequence[int], report: Report) -> None:
     handbook, whole = place / "handbook", place / "whole"
     write_books(data, handbook, BOOKS[:1])
     await asyncio.sleep(_SETTLED)
@@ -260,10 +264,10 @@ async def run(data: Path, place: Path, passages: int, shelves: Sequence[int], re
     report.add(table(_HEAD, [one.row(characters) for one in taken]), "", table(["seconds of which", *stages], split))
     real = vectors_in(place / "nb8.db")
     for size in shelves[:1]:
-        report.add("## Searches beyond the encoder", "", table(_SEARCHED, await searched(data, place, size, real)))
+        report.add("## Searches beyond the encoder", "", table(_SEARCHED, await searched(data, shelved, size, real)))
     await _beside(handbook, place, report)
     for size in shelves[1:]:
-        report.add(table(_SEARCHED, await searched(data, place, size, real)))
+        report.add(table(_SEARCHED, await searched(data, shelved, size, real)))
 
 
 async def _beside(handbook: Path, place: Path, report: Report) -> None:
@@ -284,12 +288,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=HOME.parent.parent / "shared" / "data")
     parser.add_argument("--passages", type=int, default=10_000, help="0 for the comparison with the peers alone")
     parser.add_argument("--shelves", type=int, nargs="*", default=[100_000])
+    parser.add_argument("--keep", type=Path, help="a folder that shelves are kept in, and found again")
     parser.add_argument("--write", action="store_true", help=f"put the tables under the first lines of {REPORT.name}")
     chosen: Any = parser.parse_args()
     report = Report(REPORT if chosen.write else None)
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:  # not below .bench: LlamaIndex leaves hidden folders out
-        asyncio.run(run(chosen.data, Path(folder), chosen.passages, chosen.shelves, report))
+        kept = chosen.keep or Path(folder)
+        kept.mkdir(parents=True, exist_ok=True)
+        sizes = {"passages": chosen.passages, "shelves": chosen.shelves}
+        asyncio.run(run(chosen.data, Path(folder), kept, **sizes, report=report))
 
 
 PRINTED = "<!-- Printed by `python -m bench.ingest`; change the program, not what follows. -->"

@@ -1,4 +1,5 @@
 import sqlite3
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from loam.core.errors import ModelFailure
+from loam.grounding import lexical
 from loam.grounding.documents import read_document
 from loam.grounding.index import MIGRATIONS, Index
 from loam.grounding.ingest import HANDBOOK
@@ -161,3 +163,26 @@ async def test_a_second_process_sees_what_the_first_stored(index: Index, tmp_pat
 def test_the_handbook_comes_with_loam() -> None:
     assert len(list(HANDBOOK.rglob("*.md"))) > 60
     assert "CC0" in (HANDBOOK.parent / "NOTICE").read_text("utf-8")
+
+
+FRESH = count()
+WORDS = ("leave", "travel", "lodging", "receipt", "budget", "harbour", "castle", "chess")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), min_size=1, max_size=20, unique_by=tuple),
+    question=st.lists(st.sampled_from(WORDS), min_size=1, max_size=4, unique=True),
+    limit=st.integers(1, 8),
+)
+async def test_common_words_are_searched_for_where_rare_ones_find_too_little(
+    index: Index, monkeypatch: pytest.MonkeyPatch, texts: list[list[str]], question: list[str], limit: int
+) -> None:
+    monkeypatch.setattr(lexical, "_MOST_ROWS", 3)
+    files = [taken(f"{number}.md", f"Number {number}: {' '.join(text)}.") for number, text in enumerate(texts)]
+    name = f"guide-{next(FRESH)}"
+    await index.apply(name, Change("s", files))
+    found = await index.search(name, " ".join(question), limit)
+    match = {f"{number}.md" for number, text in enumerate(texts) if {*text} & {*question}}
+    assert {passage.url for passage in found} <= match
+    assert len(found) == min(limit, len(match))

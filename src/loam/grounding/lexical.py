@@ -8,6 +8,8 @@ what was put in, because a contentless table forgets a row only when told its wo
 """
 
 import sqlite3
+from collections.abc import Iterator
+from itertools import accumulate
 from math import log
 
 from msgspec import Struct
@@ -20,7 +22,7 @@ VERSION = "1"
 _WEIGHTS = "1.0, 3.0, 1.0"  # title, section, body: measured by bench/reader.py
 _SATURATION = 2.2  # what a term's count adds at most, times its rarity: k1 + 1
 _MOST_ROWS = 6000
-"""Passages that the words of a question may match before the commonest of them are left out of the search."""
+"""Passages that the words of a question may match before the commonest are left to a wider search, if one is needed."""
 
 
 class Worded(Struct, frozen=True):
@@ -64,9 +66,17 @@ def search(
     connection: sqlite3.Connection, collection: int, question: str, *, passages: int, scope: Scope, limit: int
 ) -> list[Hit]:
     """The passages in scope that match best, each fold once; fewer than `limit` only where no more match."""
-    query = _bounded(connection, collection, match_terms(question))
-    if not query.text:
-        return []
+    hits: list[Hit] = []
+    for query in _queries(connection, collection, match_terms(question)):
+        hits = _best(connection, collection, query, passages=passages, scope=scope, limit=limit)
+        if len(hits) >= limit:
+            break
+    return hits
+
+
+def _best(
+    connection: sqlite3.Connection, collection: int, query: "_Query", *, passages: int, scope: Scope, limit: int
+) -> list[Hit]:
     most = query.most(passages)
     wanted = limit
     while True:
@@ -80,8 +90,8 @@ def search(
 class _Query(Struct, frozen=True):
     """A question as FTS5 reads it, and how many passages match each of its terms."""
 
-    text: str = ""
-    counts: tuple[int, ...] = ()
+    text: str
+    counts: tuple[int, ...]
 
     def most(self, passages: int) -> float:
         """What BM25 comes to as every term is met ever more often, as FTS5 weighs terms, of all `passages`."""
@@ -105,28 +115,25 @@ def _ranked(connection: sqlite3.Connection, collection: int, query: str, *, scop
     return [Hit(*row) for row in rows]
 
 
-def _bounded(connection: sqlite3.Connection, collection: int, terms: list[str]) -> _Query:
-    """The rarest terms, as many as together match few enough passages; where all are common, passages with them all.
+def _queries(connection: sqlite3.Connection, collection: int, terms: list[str]) -> Iterator[_Query]:
+    """What to search for, from the least work to the most; each finds all that the one before found.
 
-    Ranking costs a microsecond or two a match, and what nearly every passage has tells none of them apart.
+    First the rarest terms, as many as together match few enough passages. Then those, or what has all of the common
+    ones; then without the commonest of them, and so on; at last any term. Ranking costs a microsecond or two a match,
+    and what nearly every passage has tells none of them apart.
     """
     counts = {term: _count(connection, collection, term) for term in terms}
-    kept: list[str] = []
-    matches = 0
-    for term in sorted(terms, key=lambda term: counts[term]):
-        matches += counts[term]
-        if matches > _MOST_ROWS:
-            break
-        kept.append(term)
-    if any(counts[term] for term in kept):
-        return _Query(" OR ".join(kept), tuple(counts[term] for term in kept))
-    common = sorted((term for term in terms if counts[term]), key=lambda term: counts[term])
-    if not common:
-        return _Query()
-    together = " AND ".join(common)
-    if not _count(connection, collection, together):
-        together, common = common[0], common[:1]
-    return _Query(together, tuple(counts[term] for term in common))
+    there = sorted((term for term in terms if counts[term]), key=lambda term: counts[term])
+    sums = accumulate(counts[term] for term in there)
+    rare = [term for term, matches in zip(there, sums, strict=True) if matches <= _MOST_ROWS]
+    common = there[len(rare) :]
+    if rare:
+        yield _Query(" OR ".join(rare), tuple(counts[term] for term in rare))
+    for size in range(len(common), 0, -1):
+        text = " OR ".join([*rare, f"({' AND '.join(common[:size])})"])
+        yield _Query(text, tuple(counts[term] for term in [*rare, *common[:size]]))
+    if len(common) > 1:
+        yield _Query(" OR ".join(there), tuple(counts[term] for term in there))
 
 
 def _count(connection: sqlite3.Connection, collection: int, query: str) -> int:

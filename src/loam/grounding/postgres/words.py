@@ -8,8 +8,10 @@ of what a passage could have at most, as those of the embedded index are.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import log
 
+from msgspec import Struct
 from psycopg import sql
 
 from loam.grounding.postgres.catalogue import condition
@@ -18,7 +20,7 @@ from loam.grounding.store import Hit, Scope
 from loam.grounding.terms import match_terms, searchable, stem
 
 _MOST_ROWS = 6000
-"""Passages that the words of a question may match before the commonest of them are left out of the search."""
+"""Passages that the words of a question may match before the commonest are left to a wider search, if one is needed."""
 _WEIGHTS = [0.33, 0.33, 0.33, 1.0]  # D, C, B, A: body, title, unused, section; as in the embedded index
 _BY_LENGTH = 1  # ts_rank divides by 1 + log(length)
 _ONCE = 0.022
@@ -53,15 +55,34 @@ async def search(
     if not terms:
         return []
     counts = await _counts(connection, collection, terms)
-    chosen = _bounded(counts)
-    if not chosen:
-        return []
-    rarity = {term: log(1 + (passages - count + 0.5) / (count + 0.5)) for term, count in counts.items()}
-    most = sum(rarity[term] for term in terms if term in chosen or not counts[term])
-    shares = [rarity[term] / most for term in chosen]
-    wanted = limit
+    there = sorted((term for term in counts if counts[term]), key=lambda term: counts[term])
+    hits: list[Hit] = []
+    for size in range(_bounded([counts[term] for term in there]), len(there) + 1):  # a term more where too few match
+        chosen = _Chosen(there[:size], counts, passages)
+        hits = await _best(connection, collection, chosen, scope=scope, limit=limit)
+        if len(hits) >= limit:
+            break
+    return hits
+
+
+class _Chosen(Struct, frozen=True):
+    """Terms to search for, and how many passages match each term of the question, of all `passages`."""
+
+    terms: list[str]
+    counts: dict[str, int]
+    passages: int
+
+    def shares(self) -> list[float]:
+        """What each term counts, of all that the terms and those that match nothing could count."""
+        rarity = {term: log(1 + (self.passages - count + 0.5) / (count + 0.5)) for term, count in self.counts.items()}
+        most = sum(rarity[term] for term in self.counts if term in self.terms or not self.counts[term])
+        return [rarity[term] / most for term in self.terms]
+
+
+async def _best(connection: Connection, collection: int, chosen: _Chosen, *, scope: Scope, limit: int) -> list[Hit]:
+    wanted, shares = limit, chosen.shares()
     while True:
-        hits = await _ranked(connection, collection, chosen, shares, scope=scope, limit=wanted)
+        hits = await _ranked(connection, collection, chosen.terms, shares, scope=scope, limit=wanted)
         unfolded = {hit.fold: hit for hit in reversed(hits)}
         if len(unfolded) >= limit or len(hits) < wanted:
             return sorted(unfolded.values(), key=lambda hit: (-hit.score, hit.id))[:limit]
@@ -80,15 +101,9 @@ async def _counts(connection: Connection, collection: int, terms: Sequence[str])
     return {term: row[0] for term, row in zip(terms, await cursor.fetchall(), strict=True)}
 
 
-def _bounded(counts: dict[str, int]) -> list[str]:
-    """The rarest terms, as many as together match few enough passages, but one at least that matches."""
-    kept: list[str] = []
-    matches = 0
-    for term in sorted(counts, key=lambda term: counts[term]):
-        matches += counts[term]
-        if counts[term] and (not kept or matches <= _MOST_ROWS):
-            kept.append(term)
-    return kept
+def _bounded(counts: Sequence[int]) -> int:
+    """How many of the rarest terms together match few enough passages, but one at least where there is one."""
+    return max(1, sum(matches <= _MOST_ROWS for matches in accumulate(counts)))
 
 
 async def _ranked(
