@@ -1,6 +1,7 @@
 """`loam inspect`: a picture of 100 columns that says the numbers of the inspection, with and without colour."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +18,9 @@ from loam.kinds import with_checkpoint
 from loam.serving import running
 from tests.engine.checkpoints import make
 
+AS_CALLED: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+"""What `loam` gives its commands; click keeps a command's first help option for ever."""
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -24,7 +28,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(command, words, env={"COLUMNS": "100"}, catch_exceptions=False)
+    return CliRunner().invoke(command, words, env={"COLUMNS": "100"}, catch_exceptions=False, **AS_CALLED)
 
 
 def test_the_picture_says_what_the_json_says(tiny: Path) -> None:
@@ -120,11 +124,10 @@ def test_a_gateway_shows_the_same_as_the_file(tiny: Path, tmp_path: Path) -> Non
     settings, name = with_checkpoint(settings, str(tiny), at_start=False)
     with running(settings) as gateway:
         environment = {"LOAM_URL": gateway.url}
-        asked = CliRunner().invoke(command, [*words, "--model", name], env=environment, catch_exceptions=False)
+        how: dict[str, Any] = {"env": environment, "catch_exceptions": False, **AS_CALLED}
+        asked = CliRunner().invoke(command, [*words, "--model", name], **how)
         with pytest.raises(Refused, match="temperature"):
-            CliRunner().invoke(
-                command, ["x", "--temperature", "-1", "--model", name], env=environment, catch_exceptions=False
-            )
+            CliRunner().invoke(command, ["x", "--temperature", "-1", "--model", name], **how)
     found = json.decode(asked.output, type=Inspection)
     assert found == json.decode(run(*words, "--model", str(tiny)).output, type=Inspection)
 

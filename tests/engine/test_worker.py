@@ -133,6 +133,7 @@ async def test_a_request_that_makes_no_sense_hurts_nobody_else(engine: EnginePro
 async def test_a_crash_fails_what_runs_as_one_that_may_be_tried_again(folder: Path) -> None:
     engine = EngineProcess(Order(name="tiny", path=str(folder), threads=1))
     await engine.start()
+    os.kill(engine.pid, signal.SIGSTOP)  # so that it cannot end before it is killed
     running = asyncio.ensure_future(text(engine, long("crash")))
     await asyncio.sleep(0.1)
     os.kill(engine.pid, signal.SIGKILL)

@@ -88,7 +88,7 @@ def _best(
 
 
 class _Query(Struct, frozen=True):
-    """A question as FTS5 reads it, and how many passages match each of its terms."""
+    """A question as FTS5 reads it, and how many passages match each of its terms, those that none matches too."""
 
     text: str
     counts: tuple[int, ...]
@@ -126,14 +126,14 @@ def _queries(connection: sqlite3.Connection, collection: int, terms: list[str]) 
     there = sorted((term for term in terms if counts[term]), key=lambda term: counts[term])
     sums = accumulate(counts[term] for term in there)
     rare = [term for term, matches in zip(there, sums, strict=True) if matches <= _MOST_ROWS]
-    common = there[len(rare) :]
+    common, missing = there[len(rare) :], (0,) * (len(terms) - len(there))
     if rare:
-        yield _Query(" OR ".join(rare), tuple(counts[term] for term in rare))
+        yield _Query(" OR ".join(rare), (*missing, *(counts[term] for term in rare)))
     for size in range(len(common), 0, -1):
         text = " OR ".join([*rare, f"({' AND '.join(common[:size])})"])
-        yield _Query(text, tuple(counts[term] for term in [*rare, *common[:size]]))
+        yield _Query(text, (*missing, *(counts[term] for term in [*rare, *common[:size]])))
     if len(common) > 1:
-        yield _Query(" OR ".join(there), tuple(counts[term] for term in there))
+        yield _Query(" OR ".join(there), (*missing, *(counts[term] for term in there)))
 
 
 def _count(connection: sqlite3.Connection, collection: int, query: str) -> int:
