@@ -12,6 +12,12 @@ from pathlib import Path
 from msgspec import Struct
 
 from loam import __version__
+from loam.agents import events as agent_events
+from loam.agents.desk import Desk
+from loam.agents.events import EventLog
+from loam.agents.loop import Agent
+from loam.agents.operations import agent_operations
+from loam.agents.tools import open_tools
 from loam.config import Settings
 from loam.core.calls import Call
 from loam.core.clock import Clock, SystemClock, new_id
@@ -88,6 +94,7 @@ MIGRATIONS = (
     *allowances.MIGRATIONS,
     *conversations.MIGRATIONS,
     *prompt_shelf.MIGRATIONS,
+    *agent_events.MIGRATIONS,
 )
 
 
@@ -181,11 +188,25 @@ def paid_of(parts: Parts) -> Model:
     return model
 
 
+async def desk_of(parts: Parts, model: Model) -> Desk:
+    """The agents, who ask the whole road. Raises SettingsError for a tool that can't be used."""
+    quote, search, clock = surroundings_of(parts).quote, searching_of(parts).of, parts.clock
+    agents: dict[str, Agent] = {}
+    for name, settings in parts.settings.agents.items():
+        settings.check(name)
+        agents[name] = Agent(name, settings, model, await open_tools(settings.tools, search), quote)
+    return Desk(agents, EventLog(parts.database), clock, lambda principal: parts.keyring.renew(principal, clock.now()))
+
+
 def around_of(parts: Parts) -> Around:
     """What the techniques have beside their model."""
-    kinds = {name: kind_of(name, provider).name for name, provider in providers_of(parts.settings).items()}
     embed = embedding(parts.opened.encoder)
-    surroundings = Surroundings(
+    return surroundings_of(parts).around(embed, datasets_of(parts.settings.techniques.datasets, embed))
+
+
+def surroundings_of(parts: Parts) -> Surroundings:
+    kinds = {name: kind_of(name, provider).name for name, provider in providers_of(parts.settings).items()}
+    return Surroundings(
         parts.table,
         parts.prices,
         parts.clock,
@@ -193,7 +214,6 @@ def around_of(parts: Parts) -> Around:
         capabilities=parts.capabilities,
         rules=parts.settings.lint,
     )
-    return surroundings.around(embed, datasets_of(parts.settings.techniques.datasets, embed))
 
 
 def ledger_of(parts: Parts, inner: Model) -> Model:
@@ -263,8 +283,17 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
         sweeping = asyncio.ensure_future(Retention(database, clock, settings.retention).run())
         stack.push_async_callback(_stop, sweeping)
         admin_key = await keyring.first_key(parts.keyring, folder)
-        operations = operations_of(parts, mirrors)
-        yield House(app_of(parts, operations), operations, admin_key, parts.notes)
+        app, operations = await face_of(parts, mirrors, stack)
+        yield House(app, operations, admin_key, parts.notes)
+
+
+async def face_of(parts: Parts, mirrors: Mirrors, stack: AsyncExitStack) -> tuple[Gateway, tuple[Operation, ...]]:
+    """The app and all that its native API can do; agents stop when the stack is closed."""
+    keys, whole = way_of(parts)
+    desk = await desk_of(parts, whole)
+    stack.push_async_callback(desk.close)
+    operations = (*operations_of(parts, mirrors), *agent_operations(desk))
+    return app_of(parts, operations, keys, whole), operations
 
 
 def operations_of(parts: Parts, mirrors: Mirrors) -> tuple[Operation, ...]:
@@ -289,17 +318,22 @@ def operations_of(parts: Parts, mirrors: Mirrors) -> tuple[Operation, ...]:
     )
 
 
-def app_of(parts: Parts, operations: tuple[Operation, ...]) -> Gateway:
-    """The ASGI app: the data path's endpoints on the road, and the native API."""
-    settings, clock = parts.settings, parts.clock
-    door = Door(lambda secret: parts.keyring.identify(secret, clock.now()), settings.door, settings.server.host)
+def way_of(parts: Parts) -> tuple[Keys, Model]:
+    """The whole road, with its first stage, which knows what a key has left."""
     stages: list[Keys] = []
 
     def keys(inner: Model) -> Model:
-        stages.append(Keys(Prompted(inner, parts.prompts.find), clock, settings.keys))
+        stages.append(Keys(Prompted(inner, parts.prompts.find), parts.clock, parts.settings.keys))
         return stages[0]
 
     whole = road(parts, keys)
+    return stages[0], whole
+
+
+def app_of(parts: Parts, operations: tuple[Operation, ...], keys: Keys, whole: Model) -> Gateway:
+    """The ASGI app: the data path's endpoints on the road, and the native API."""
+    settings, clock = parts.settings, parts.clock
+    door = Door(lambda secret: parts.keyring.identify(secret, clock.now()), settings.door, settings.server.host)
     memory = Conversations(parts.database, clock)
 
     def endpoint(border: Border, *, remembers: bool = False) -> App:
@@ -309,7 +343,7 @@ def app_of(parts: Parts, operations: tuple[Operation, ...]) -> Gateway:
             door=door,
             clock=clock,
             settings=settings.http,
-            limits=stages[0].headers,
+            limits=keys.headers,
             memory=memory if remembers else None,
         )
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from msgspec import Meta, Struct
 
+from loam.agents.settings import AgentSettings
 from loam.core.errors import SettingsError
 from loam.gateway.budget import BudgetSettings
 from loam.gateway.cache import CacheSettings
@@ -65,6 +66,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     default_route: Annotated[
         str, Meta(description="Route or provider/model for model names that nothing else claims; empty for none.")
     ] = ""
+    agents: dict[str, AgentSettings] = {}
     routes: dict[str, RouteSettings] = {}
     providers: dict[str, ProviderSettings] = {}
     prices: tuple[PriceOverride, ...] = ()

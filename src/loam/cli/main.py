@@ -20,6 +20,7 @@ COMMANDS = {
     "rag": "Measure how well a collection is searched, answered from and cited.",
     "lint": "Find what a prompt leaves open, and prove that a better one is better.",
     "prompts": "Push, show and compare prompts, and move their labels.",
+    "agent": "Run agents, look at their runs, and decide what they may do.",
     "keys": "Make, list and disable the keys of users and teams.",
     "budgets": "Limit what a key, a user or a team may spend.",
     "calls": "List, show and follow the calls on record.",

@@ -196,6 +196,15 @@ class Keyring:
         """One key. Raises ModelFailure (not_found)."""
         return self._entry(key_id).shown()
 
+    def renew(self, principal: Principal, now: float) -> Principal:
+        """Somebody who came in earlier, as their key is now. Raises ModelFailure for a key that opens no more."""
+        if not principal.key_id.startswith("key_"):  # came in without a key
+            return principal
+        entry = self._entry(principal.key_id)
+        if now >= entry.expires:
+            raise _turned_away("", entry)
+        return entry.principal
+
     def all(self) -> list[Key]:
         """Every key, the oldest first."""
         return sorted((entry.shown() for entry in self._by_id.values()), key=lambda key: key.created)

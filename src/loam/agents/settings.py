@@ -1,0 +1,70 @@
+"""What loam.toml says of agents: who they are, which tools they have, and where they must stop.
+
+Knows names and numbers only. Invariant: a tool is a `write` tool unless the settings say that it only reads, and a
+write tool needs a person's approval unless the settings say otherwise.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from loam.core.errors import SettingsError
+
+
+class ToolSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    kind: Annotated[Literal["python", "documents"], Meta(description="What stands behind the tool.")]
+    function: Annotated[
+        str, Meta(description="For `python`: `module:function` or `file.py:function`; it runs in a process of its own.")
+    ] = ""
+    collection: Annotated[str, Meta(description="For `documents`: the collection that is searched.")] = ""
+    passages: Annotated[int, Meta(ge=1, le=20, description="For `documents`: passages found at most.")] = 5
+    description: Annotated[str, Meta(description="What the model is told; empty: the function's first line.")] = ""
+    access: Annotated[
+        Literal["", "read", "write"],
+        Meta(description="Whether it changes anything; empty: `documents` read, everything else writes."),
+    ] = ""
+    idempotent: Annotated[bool, Meta(description="Whether doing it twice is the same as doing it once.")] = False
+    approval: Annotated[
+        bool | None, Meta(description="Whether a person must approve each call; left out: for write tools.")
+    ] = None
+    seconds: Annotated[float, Meta(gt=0, description="Longest time of one call.")] = 30.0
+    memory_mb: Annotated[int, Meta(ge=64, description="For `python`: address space that the process may have.")] = 1024
+    network: Annotated[bool, Meta(description="For `python`: whether it may reach the network.")] = False
+    max_result: Annotated[int, Meta(ge=100, description="Characters of a result that the model is shown.")] = 16_000
+
+    @property
+    def reads(self) -> bool:
+        return self.access == "read" or (not self.access and self.kind == "documents")
+
+    @property
+    def asks(self) -> bool:
+        return not self.reads if self.approval is None else self.approval
+
+
+class LimitSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Each is looked at before the next call is made, never after."""
+
+    steps: Annotated[int, Meta(ge=1, description="Calls of the model.")] = 20
+    tool_calls: Annotated[int, Meta(ge=0, description="Calls of tools.")] = 40
+    tokens: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Tokens, prompts and answers together.")] = (
+        None
+    )
+    max_cost_usd: Annotated[Annotated[float, Meta(ge=0)] | None, Meta(description="Dollars.")] = None
+    seconds: Annotated[float, Meta(gt=0, description="Seconds at work; waiting for a person does not count.")] = 600.0
+    repeats: Annotated[int, Meta(ge=2, description="The same call of the same tool so often ends the run.")] = 3
+
+
+class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    model: Annotated[str, Meta(description="Who thinks: a route or provider/model.")]
+    instructions: Annotated[str, Meta(description="What the agent is there for.")] = ""
+    max_tokens: Annotated[int, Meta(ge=1, description="Longest answer of one step.")] = 1024
+    attempts: Annotated[int, Meta(ge=1, description="How often a step is tried where the provider fails.")] = 3
+    tools: dict[str, ToolSettings] = {}
+    limits: LimitSettings = LimitSettings()
+
+    def check(self, name: str) -> None:
+        """Raises SettingsError for a tool that lacks what its kind needs."""
+        for tool, settings in self.tools.items():
+            needs = "function" if settings.kind == "python" else "collection"
+            if not getattr(settings, needs):
+                raise SettingsError(f"[agents.{name}.tools.{tool}] is of kind {settings.kind} and needs `{needs}`")
