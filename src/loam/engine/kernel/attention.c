@@ -124,7 +124,7 @@ static int64_t tiles(const Model *m, int32_t count) {
 /* How many items a span of `count` rows gives. */
 int64_t attention_items(const Model *m, int32_t count) { return tiles(m, count) * m->kv_heads; }
 
-static void one_item(Work *w, int layer, int thread, int span, int64_t item) {
+static void one_item(const Work *w, int layer, int thread, int span, int64_t item) {
     const Model *m = w->model;
     const Step *s = w->step;
     int32_t count = s->counts[span], group = m->heads / m->kv_heads, width = m->head_width, window = m->layer[layer].window;
@@ -155,8 +155,23 @@ static void one_item(Work *w, int layer, int thread, int span, int64_t item) {
     else tile_fp16(queries, &t);
 }
 
-void attend(Work *w, int layer, int thread, atomic_int *counter) {
+/* Where every span has one row, an item is a key head of a row, which is placed here: nobody else reads it. */
+static void attend_single(const Work *w, int layer, int thread, atomic_int *counter) {
+    const int heads = w->model->kv_heads, items = w->step->rows * heads;
+    int64_t per_head = tiles(w->model, 1);
+    for (int item; (item = atomic_fetch_add_explicit(counter, 1, memory_order_relaxed)) < items;) {
+        int row = item / heads, head = item % heads;
+        place_head(w, layer, row, head);
+        for (int64_t tile = 0; tile < per_head; tile++) one_item(w, layer, thread, row, head * per_head + tile);
+    }
+}
+
+void attend(const Work *w, int layer, int thread, atomic_int *counter) {
     const Step *s = w->step;
+    if (w->single) {
+        attend_single(w, layer, thread, counter);
+        return;
+    }
     int64_t items = w->first_item[s->spans], item;
     int span = 0;
     while ((item = atomic_fetch_add_explicit(counter, 1, memory_order_relaxed)) < items) {

@@ -14,6 +14,7 @@
 #endif
 #define QUERIES 4 /* queries that share one pass over keys and values */
 #define ROPES 2
+#define FEW 4     /* rows up to which each thread makes all of them ready for itself: a barrier costs more */
 
 /* A matrix (outputs, inputs), packed in blocks of 32 outputs; a block is one contiguous stream, read once a tile.
    INT8: (blocks, inputs / 4, 32, 4) bytes, each the weight plus 128, and one scale an output.
@@ -57,13 +58,15 @@ typedef struct {
     const Model *model;
     const Step *step;
     Pool *pool;
-    atomic_int *counters; /* one a phase */
+    atomic_int *counters; /* (threads, phases): one a phase, and one a thread where each begins with its own share */
+    int32_t phases;       /* a thread's counters, rounded up to whole cache lines */
+    int32_t few, single;  /* no more than FEW rows; every span has one row, so nobody waits for another's keys */
     int32_t *position, *span_of;
     int64_t *first_item;  /* where a span's attention items begin */
     int32_t longest;      /* positions of the longest sequence, rounded up to whole pages */
     float *x, *delta;     /* (rows, width): the residual stream, and what is normed before it joins */
     float *qkv, *mixed, *hidden; /* (rows, (heads + 2 kv_heads) head_width), (rows, heads head_width), (rows, hidden) */
-    int8_t *bytes;        /* activations as a matrix reads them: int8 or fp32 */
+    int8_t *bytes;        /* activations as a matrix reads them: int8 or fp32; few rows are there once a thread */
     float *row_scale;
     int32_t *row_sum;
     float *scores;        /* (threads, QUERIES, longest) */
@@ -78,7 +81,8 @@ typedef struct {
 typedef void (*Job)(void *context, int thread);
 Pool *pool_new(int threads);
 void pool_run(Pool *pool, Job job, void *context);
-void pool_wait(Pool *pool, int thread); /* a barrier between phases */
+/* A barrier between phases. Who waits fetches what it reads next meanwhile: `soon`, so many `bytes`. */
+void pool_wait(Pool *pool, const char *soon, int64_t bytes);
 int pool_threads(const Pool *pool);
 void pool_free(Pool *pool);
 
@@ -93,9 +97,11 @@ typedef struct {
 } Product;
 int64_t row_bytes(const Matrix *matrix);
 void prepare_row(const Work *work, const Matrix *matrix, int row, float *x, const float *gain);
-void multiply(const Work *work, const Product *product, atomic_int *counter);
+void multiply(const Work *work, const Product *product, int thread, atomic_int *counter);
+const char *share_of(const Matrix *matrix, int thread, int threads, int64_t *bytes);
 
-void attend(Work *work, int layer, int thread, atomic_int *counter);
+void place_head(const Work *work, int layer, int row, int head);
+void attend(const Work *work, int layer, int thread, atomic_int *counter);
 int64_t attention_items(const Model *model, int32_t count);
 
 #endif

@@ -221,31 +221,53 @@ static void finish(const Work *w, const Product *p, int block, int row, const Su
         for (int i = 0; i < count; i++) out[i] += p->scale * kept[i];
     else if (p->into == GATE)
         memcpy(out, kept, sizeof(float) * (size_t)count);
-    else
-        for (int i = 0; i < count; i++) {
-            float value = p->scale * kept[i];
-            out[i] = p->softcap > 0 ? p->softcap * tanhf(value / p->softcap) : value;
-        }
+    else {
+        for (int i = 0; i < count; i++) out[i] = p->scale * kept[i];
+        for (int i = 0; p->softcap > 0 && i < count; i++) out[i] = p->softcap * tanhf(out[i] / p->softcap);
+    }
 }
 
-/* Every thread calls this once; each takes the next block as it becomes free. */
-void multiply(const Work *w, const Product *p, atomic_int *counter) {
+static void one_block(const Work *w, const Product *p, int block) {
     const Matrix *m = p->matrix;
     int64_t stride = row_bytes(m);
-    int blocks = (m->outputs + BLOCK - 1) / BLOCK, block;
     int tiles = (p->rows + TILE - 1) / TILE, height = tiles ? (p->rows + tiles - 1) / tiles : 0; /* 16 rows: 8 and 8 */
-    while ((block = atomic_fetch_add_explicit(counter, 1, memory_order_relaxed)) < blocks)
-        for (int row = 0; row < p->rows; row += height) {
-            int count = p->rows - row < height ? p->rows - row : height;
-            const int8_t *rows = w->bytes + row * stride;
-            Sum sums[TILE][2];
-            switch (count) {
+    for (int row = 0; row < p->rows; row += height) {
+        int count = p->rows - row < height ? p->rows - row : height;
+        const int8_t *rows = w->bytes + row * stride;
+        Sum sums[TILE][2];
+        switch (count) {
 #define OF(R) case R: tile(R, m, block, rows, sums); break
-                OF(1); OF(2); OF(3); OF(4);
+            OF(1); OF(2); OF(3); OF(4);
 #if TILE > 4
-                OF(5); OF(6); OF(7); OF(8); OF(9); OF(10); OF(11); OF(12);
+            OF(5); OF(6); OF(7); OF(8); OF(9); OF(10); OF(11); OF(12);
 #endif
-            }
-            for (int r = 0; r < count; r++) finish(w, p, block, row + r, sums[r]);
         }
+        for (int r = 0; r < count; r++) finish(w, p, block, row + r, sums[r]);
+    }
+}
+
+/* A thread's own blocks are neighbours, so that it reads one stretch of memory: what it fetches ahead is its own. */
+static int first_block(const Matrix *m, int thread, int threads) {
+    return (int)((int64_t)((m->outputs + BLOCK - 1) / BLOCK) * thread / threads);
+}
+
+const char *share_of(const Matrix *m, int thread, int threads, int64_t *bytes) {
+    int64_t inputs = m->inputs, each = m->type == INT8 ? (inputs + 3) / 4 * 4 : (m->type == BF16 ? 2 : 4) * inputs;
+    int64_t a_block = BLOCK * each;
+    int first = first_block(m, thread, threads);
+    *bytes = a_block * (first_block(m, thread + 1, threads) - first);
+    return (const char *)m->packed + a_block * first;
+}
+
+/* Every thread calls this once; each takes its own blocks, and then what others have not come to. */
+void multiply(const Work *w, const Product *p, int thread, atomic_int *counter) {
+    int threads = pool_threads(w->pool);
+    for (int i = 0; i < threads; i++) {
+        int whose = (thread + i) % threads, first = first_block(p->matrix, whose, threads);
+        int count = first_block(p->matrix, whose + 1, threads) - first, taken;
+        atomic_int *next = counter + whose * w->phases;
+        if (i && atomic_load_explicit(next, memory_order_relaxed) >= count) continue;
+        while ((taken = atomic_fetch_add_explicit(next, 1, memory_order_relaxed)) < count)
+            one_block(w, p, first + taken);
+    }
 }

@@ -34,8 +34,8 @@ static INLINE void pause_briefly(void) {
 #endif
 }
 
-void pool_wait(Pool *pool, int thread) {
-    (void)thread;
+void pool_wait(Pool *pool, const char *soon, int64_t bytes) {
+    const char *end = soon + bytes;
     if (pool->threads == 1) return;
     int round = atomic_load_explicit(&pool->round, memory_order_relaxed);
     if (atomic_fetch_add(&pool->arrived, 1) == pool->threads - 1) {
@@ -43,8 +43,10 @@ void pool_wait(Pool *pool, int thread) {
         atomic_store_explicit(&pool->round, round + 1, memory_order_release);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&pool->round, memory_order_acquire) == round; spins++) {
-        if (spins < SPINS) pause_briefly();
+    for (int spins = 0; atomic_load_explicit(&pool->round, memory_order_acquire) == round;) {
+        if (soon < end)
+            for (int line = 0; line < 4; line++, soon += 64) __builtin_prefetch(soon, 0, 2);
+        else if (spins++ < SPINS) pause_briefly();
         else sched_yield();
     }
 }
@@ -64,7 +66,7 @@ static void *worker(void *argument) {
         }
         if (pool->ending) return NULL;
         pool->job(pool->context, seat.thread);
-        pool_wait(pool, seat.thread);
+        pool_wait(pool, NULL, 0);
     }
 }
 
@@ -80,7 +82,7 @@ void pool_run(Pool *pool, Job job, void *context) {
     pool->context = context;
     if (pool->threads > 1) announce(pool);
     job(context, 0);
-    pool_wait(pool, 0);
+    pool_wait(pool, NULL, 0);
 }
 
 Pool *pool_new(int threads) {

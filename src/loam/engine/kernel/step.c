@@ -7,6 +7,7 @@
 #include "kernel.h"
 
 enum { PHASES = 10, EXTRA = 4 }; /* a layer's counters, and those before and after the layers */
+#define SOON (32 << 10) /* bytes of its share of the next matrix that a waiting thread fetches */
 
 static float embedding_at(const Model *m, int64_t index) {
     if (m->embedding_type == FP32) return ((const float *)m->embedding)[index];
@@ -41,34 +42,41 @@ static void turn(float *x, int width, const float *cosines, const float *sines) 
     }
 }
 
-/* Norms and turns a row's queries and keys, and writes its keys and values into the cache. */
-static void place_row(Work *w, int layer, int row) {
+/* Norms and turns the queries and the key of a row's key head, and writes its key and value into the cache. */
+void place_head(const Work *w, int layer, int row, int head) {
     const Model *m = w->model;
     const Step *s = w->step;
     const Layer *l = &m->layer[layer];
-    int width = m->head_width, heads = m->heads + m->kv_heads, position = w->position[row];
-    float *qkv = w->qkv + (int64_t)row * (heads + m->kv_heads) * width;
+    int width = m->head_width, position = w->position[row], group = m->heads / m->kv_heads;
+    float *qkv = w->qkv + (int64_t)row * (m->heads + 2 * m->kv_heads) * width;
+    float *key = qkv + (m->heads + head) * width, *value = key + m->kv_heads * width;
+    for (int i = 0; i <= group; i++) {
+        float *x = i < group ? qkv + (head * group + i) * width : key;
+        const float *gain = i < group ? l->query_norm : l->key_norm;
+        if (gain && !m->wide_norm) norm(m, x, width, gain);
+        if (l->rope >= 0) {
+            int64_t at = (int64_t)position * (m->rope_width[l->rope] / 2);
+            turn(x, m->rope_width[l->rope], m->cosines[l->rope] + at, m->sines[l->rope] + at);
+        }
+    }
+    int page = s->pages[s->first_page[w->span_of[row]] + position / PAGE];
+    int64_t at = layer * s->layer_stride + page * s->page_stride + ((int64_t)head * PAGE + position % PAGE) * width;
+    for (int i = 0; i < width; i += LANES) {
+        store_vec_as(s->cache_type, s->keys, at + i, load(key + i));
+        store_vec_as(s->cache_type, s->values, at + i, load(value + i));
+    }
+}
+
+static void place_row(const Work *w, int layer, int row) {
+    const Model *m = w->model;
+    const Layer *l = &m->layer[layer];
+    int width = m->head_width;
+    float *qkv = w->qkv + (int64_t)row * (m->heads + 2 * m->kv_heads) * width;
     if (m->wide_norm) {
         norm(m, qkv, m->heads * width, l->query_norm);
         norm(m, qkv + m->heads * width, m->kv_heads * width, l->key_norm);
     }
-    for (int h = 0; h < heads; h++) {
-        const float *gain = h < m->heads ? l->query_norm : l->key_norm;
-        if (gain && !m->wide_norm) norm(m, qkv + h * width, width, gain);
-        if (l->rope >= 0) {
-            int64_t at = (int64_t)position * (m->rope_width[l->rope] / 2);
-            turn(qkv + h * width, m->rope_width[l->rope], m->cosines[l->rope] + at, m->sines[l->rope] + at);
-        }
-    }
-    int page = s->pages[s->first_page[w->span_of[row]] + position / PAGE];
-    for (int h = 0; h < m->kv_heads; h++) {
-        int64_t at = layer * s->layer_stride + page * s->page_stride + ((int64_t)h * PAGE + position % PAGE) * width;
-        const float *key = qkv + (m->heads + h) * width, *value = key + m->kv_heads * width;
-        for (int i = 0; i < width; i++) {
-            store_as(s->cache_type, s->keys, at + i, key[i]);
-            store_as(s->cache_type, s->values, at + i, value[i]);
-        }
-    }
+    for (int h = 0; h < m->kv_heads; h++) place_head(w, layer, row, h);
 }
 
 #define EACH(i, counter, count) \
@@ -82,21 +90,35 @@ static void add_normed(Work *w, int row, const float *gain) {
     for (int i = 0; i < m->width; i++) x[i] += m->residual_scale * delta[i];
 }
 
-/* Rows of (rows, stride) at `from`, normed by `gain` or as they are, made ready for `matrix`; `after` is the norm of a
-   sum that is still open. */
-static void prepare(Work *w, int thread, atomic_int *counter, const Matrix *matrix, float *from, const float *gain,
-                    const float *after) {
-    EACH(row, counter, w->step->rows) {
-        if (after) add_normed(w, row, after);
-        prepare_row(w, matrix, row, from + (int64_t)row * matrix->inputs, gain);
-    }
-    pool_wait(w->pool, thread);
+/* A barrier; a thread that comes early fetches its share of `next`. */
+static void wait(const Work *w, int thread, const Matrix *next) {
+    int64_t bytes;
+    const char *soon = share_of(next, thread, pool_threads(w->pool), &bytes);
+    pool_wait(w->pool, soon, bytes < SOON ? bytes : SOON);
 }
 
-static void product(Work *w, int thread, atomic_int *counter, Product p) {
+/* Rows of (rows, stride) at `from`, normed by `gain` or as they are, made ready for `matrix`; `after` is the norm of a
+   sum that is still open. Few rows are made ready by each thread for itself. */
+static void prepare(Work *w, int thread, atomic_int *counter, const Matrix *matrix, float *from, const float *gain,
+                    const float *after) {
+    if (w->few && !after) {
+        for (int row = 0; row < w->step->rows; row++)
+            prepare_row(w, matrix, row, from + (int64_t)row * matrix->inputs, gain);
+        return;
+    }
+    EACH(row, counter, w->step->rows) {
+        if (after) add_normed(w, row, after);
+        if (!w->few) prepare_row(w, matrix, row, from + (int64_t)row * matrix->inputs, gain);
+    }
+    wait(w, thread, matrix);
+    if (w->few) prepare(w, thread, counter, matrix, from, gain, NULL);
+}
+
+/* `next` is the matrix that is read after this one. */
+static void product(Work *w, int thread, atomic_int *counter, Product p, const Matrix *next) {
     p.rows = w->step->rows;
-    multiply(w, &p, counter);
-    pool_wait(w->pool, thread);
+    multiply(w, &p, thread, counter);
+    wait(w, thread, next);
 }
 
 /* x += scale * matrix * bytes, or the product alone where a norm comes first. */
@@ -111,44 +133,23 @@ static void run_layer(Work *w, int index, int thread, const float *before) {
     atomic_int *counter = w->counters + index * PHASES;
     int qkv = (m->heads + 2 * m->kv_heads) * m->head_width;
     prepare(w, thread, counter++, &l->qkv, w->x, l->attention_norm, before);
-    product(w, thread, counter++, (Product){.matrix = &l->qkv, .out = w->qkv, .stride = qkv, .into = STORE, .scale = 1});
-    EACH(row, counter, w->step->rows) place_row(w, index, row);
-    pool_wait(w->pool, thread);
+    product(w, thread, counter++, (Product){.matrix = &l->qkv, .out = w->qkv, .stride = qkv, .into = STORE, .scale = 1},
+            &l->out);
+    if (!w->single) {
+        EACH(row, counter, w->step->rows) place_row(w, index, row);
+        wait(w, thread, &l->out);
+    }
     attend(w, index, thread, ++counter);
-    pool_wait(w->pool, thread);
+    wait(w, thread, &l->out);
     prepare(w, thread, ++counter, &l->out, w->mixed, NULL, NULL);
-    product(w, thread, ++counter, sum_into(w, &l->out, l->attention_after != NULL));
+    product(w, thread, ++counter, sum_into(w, &l->out, l->attention_after != NULL), &l->up);
     prepare(w, thread, ++counter, &l->up, w->x, l->mlp_norm, l->attention_after);
     product(w, thread, ++counter, (Product){.matrix = &l->up, .out = w->hidden, .stride = m->hidden, .into = GATE,
-                                            .activation = m->activation});
+                                            .activation = m->activation}, &l->down);
     prepare(w, thread, ++counter, &l->down, w->hidden, NULL, NULL);
-    product(w, thread, ++counter, sum_into(w, &l->down, l->mlp_after != NULL));
+    product(w, thread, ++counter, sum_into(w, &l->down, l->mlp_after != NULL),
+            index + 1 < m->layers ? &l[1].qkv : &m->head);
 }
-
-static void decode(void *context, int thread) {
-    Work *w = context;
-    const Model *m = w->model;
-    const Step *s = w->step;
-    atomic_int *counter = w->counters + m->layers * PHASES;
-    const float *after = NULL;
-    EACH(row, counter, s->rows) begin_row(w, row);
-    pool_wait(w->pool, thread);
-    for (int i = 0; i < m->layers; i++) {
-        run_layer(w, i, thread, after);
-        after = m->layer[i].mlp_after;
-    }
-    counter++;
-    if (after) EACH(row, counter, s->rows) add_normed(w, row, after);
-    pool_wait(w->pool, thread);
-    counter++;
-    EACH(i, counter, s->wanted)
-        prepare_row(w, &m->head, i, w->x + (int64_t)s->wanted_rows[i] * m->width, m->final_norm);
-    pool_wait(w->pool, thread);
-    multiply(w, &(Product){.matrix = &m->head, .out = s->logits, .stride = m->vocabulary, .rows = s->wanted,
-                           .into = STORE, .scale = m->logit_scale, .softcap = m->logit_softcap}, ++counter);
-}
-
-/* ---- memory, and the door ---- */
 
 static int64_t largest_row(const Model *m) {
     int64_t most = row_bytes(&m->head);
@@ -159,12 +160,50 @@ static int64_t largest_row(const Model *m) {
     return most;
 }
 
+static void prepare_wanted(Work *w, int thread, atomic_int *counter) {
+    const Model *m = w->model;
+    const Step *s = w->step;
+#define READY(i) prepare_row(w, &m->head, i, w->x + (int64_t)s->wanted_rows[i] * m->width, m->final_norm)
+    if (w->few) {
+        for (int i = 0; i < s->wanted; i++) READY(i);
+        return;
+    }
+    EACH(i, counter, s->wanted) READY(i);
+    wait(w, thread, &m->head);
+}
+
+static void decode(void *context, int thread) {
+    Work mine = *(const Work *)context, *w = &mine;
+    const Model *m = w->model;
+    const Step *s = w->step;
+    atomic_int *counter = w->counters + m->layers * PHASES;
+    const float *after = NULL;
+    if (w->few) w->bytes += thread * FEW * largest_row(m), w->row_scale += thread * LANES, w->row_sum += thread * LANES;
+    EACH(row, counter, s->rows) begin_row(w, row);
+    wait(w, thread, &m->layer[0].qkv);
+    for (int i = 0; i < m->layers; i++) {
+        run_layer(w, i, thread, after);
+        after = m->layer[i].mlp_after;
+    }
+    counter++;
+    if (after) {
+        EACH(row, counter, s->rows) add_normed(w, row, after);
+        wait(w, thread, &m->head);
+    }
+    counter++;
+    prepare_wanted(w, thread, counter);
+    multiply(w, &(Product){.matrix = &m->head, .out = s->logits, .stride = m->vocabulary, .rows = s->wanted,
+                           .into = STORE, .scale = m->logit_scale, .softcap = m->logit_softcap}, thread, ++counter);
+}
+
+/* ---- memory, and the door ---- */
+
 /* Lays the arrays of a step one after the other; with memory NULL it only counts. */
 static size_t lay(Work *w, const Model *m, const Step *s, char *memory) {
-    size_t used = 0, rows = (size_t)s->rows;
+    size_t used = 0, rows = (size_t)s->rows, threads = (size_t)pool_threads(w->pool);
 #define TAKE(field, count) \
     (w->field = (void *)(memory + used), used += ((size_t)(count) * sizeof *w->field + 127) / 128 * 128)
-    TAKE(counters, m->layers * PHASES + EXTRA);
+    TAKE(counters, threads * (size_t)w->phases);
     TAKE(position, rows);
     TAKE(span_of, rows);
     TAKE(first_item, s->spans + 1);
@@ -173,17 +212,17 @@ static size_t lay(Work *w, const Model *m, const Step *s, char *memory) {
     TAKE(qkv, rows * (size_t)((m->heads + 2 * m->kv_heads) * m->head_width));
     TAKE(mixed, rows * (size_t)(m->heads * m->head_width));
     TAKE(hidden, rows * (size_t)m->hidden);
-    TAKE(bytes, rows * (size_t)largest_row(m));
-    TAKE(row_scale, rows);
-    TAKE(row_sum, rows);
-    TAKE(scores, (size_t)pool_threads(w->pool) * QUERIES * (size_t)w->longest);
+    TAKE(bytes, (w->few ? threads * FEW : rows) * (size_t)largest_row(m));
+    TAKE(row_scale, rows + threads * LANES);
+    TAKE(row_sum, rows + threads * LANES);
+    TAKE(scores, threads * QUERIES * (size_t)w->longest);
     return used;
 }
 
 static void survey(Work *w, const Model *m, const Step *s) {
     int row = 0;
     w->first_item[0] = 0;
-    memset(w->counters, 0, sizeof *w->counters * (size_t)(m->layers * PHASES + EXTRA));
+    memset(w->counters, 0, sizeof *w->counters * (size_t)(w->phases * pool_threads(w->pool)));
     for (int i = 0; i < s->spans; i++) {
         w->first_item[i + 1] = w->first_item[i] + attention_items(m, s->counts[i]);
         for (int j = 0; j < s->counts[i]; j++, row++) {
@@ -214,6 +253,10 @@ int loam_step(Runner *r, const Model *model, const Step *step) {
         int end = (step->starts[i] + step->counts[i] + PAGE - 1) / PAGE * PAGE;
         w->longest = end > w->longest ? end : w->longest;
     }
+    w->phases = (model->layers * PHASES + EXTRA + LANES - 1) / LANES * LANES;
+    w->few = step->rows <= FEW && step->wanted <= FEW;
+    w->single = !model->wide_norm;
+    for (int i = 0; i < step->spans; i++) w->single &= step->counts[i] == 1;
     size_t need = lay(w, model, step, NULL);
     if (need > r->room) {
         free(r->memory);

@@ -96,6 +96,17 @@ static INLINE void store_as(int type, void *base, int64_t index, float x) {
     else ((uint16_t *)base)[index] = type == BF16 ? bf16_of(x) : half_of(x);
 }
 
+static INLINE void store_vec_as(int type, void *base, int64_t index, vec v) {
+#if defined(__AVX512F__)
+    if (type == FP16) {
+        __m256i h = _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        memcpy((uint16_t *)base + index, &h, sizeof h);
+        return;
+    }
+#endif
+    for (int i = 0; i < LANES; i++) store_as(type, base, index + i, v[i]);
+}
+
 /* Sixteen vectors to their sixteen sums. Each sum adds lane l and l + 8, then + 4, + 2, + 1, on every CPU. */
 
 #if defined(__clang__)
