@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from loam.grounding.graphs import Graphs
+from loam.grounding.graphs import Graphs, among
 from loam.grounding.index import Index
 from loam.grounding.search_settings import SearchSettings
 from loam.grounding.store import ALL, Change, Scope
@@ -255,3 +257,10 @@ def test_a_graph_may_be_opened_before_the_encoder() -> None:
     """usearch and ONNX Runtime bear each other in one order only; a process that crashes has a negative code."""
     program = "import loam.grounding.graphs, loam.grounding.encoder.session, loam.grounding.graphs"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+@settings(deadline=None)
+@given(ids=st.lists(st.integers(0, 40), unique=True), proposed=st.lists(st.integers(0, 45)))
+async def test_what_is_among_many_is_what_an_intersection_gives(ids: list[int], proposed: list[int]) -> None:
+    many, few = np.array(sorted(ids), np.int64), np.array(proposed, np.int64)
+    assert among(many, few).tolist() == np.intersect1d(few, many).tolist()

@@ -73,9 +73,9 @@ class Fleet:
     async def engine(self, name: str) -> EngineProcess:
         """The process that answers for a checkpoint; it is started where it does not run yet."""
         model, path, _ = self.find(name)
-        running = self._loaded.pop(model, None)
+        running = self._loaded.get(model)
         if running is not None and running.alive:
-            self._loaded[model] = running  # the youngest again
+            self._loaded[model] = self._loaded.pop(model)  # the youngest again
             return running
         task = self._loading.get(model)
         if task is None:

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import IO
 
@@ -96,25 +97,30 @@ class Renderer:
         command = [sys.executable, "-m", __name__, str(self._seconds)]
         place = str(Path(loam.__file__).parents[1])
         found = os.pathsep.join(filter(None, (place, os.environ.get("PYTHONPATH", ""))))
-        return subprocess.Popen(  # noqa: S603 - this interpreter, and words of ours alone
+        process = subprocess.Popen(  # noqa: S603 - this interpreter, and words of ours alone
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": found}
         )
+        weakref.finalize(self, _stopped, process)  # whoever forgets to close leaves no process behind
+        return process
 
     def _end(self) -> None:
         process, self._process = self._process, None
-        if process is None:
-            return
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
+        if process is not None:
+            _stopped(process)
 
     def close(self) -> None:
         """Ends the process. A renderer that is asked again starts another."""
         with self._lock:
             self._end()
+
+
+def _stopped(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            if pipe is not None:
+                pipe.close()
 
 
 def write(pipe: IO[bytes], frame: bytes) -> None:

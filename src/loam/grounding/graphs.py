@@ -79,7 +79,7 @@ class Graphs:
             async with self._using[now.id]:
                 proposed = await asyncio.to_thread(_proposed, held.graph, vector, asked)
             unreached = len(proposed) < asked and len(ids) <= _AT_ONCE  # a graph can have parts that no way leads to
-            fit = ids if unreached else np.intersect1d(proposed, ids)
+            fit = ids if unreached else among(ids, proposed)
             hits = await self._compared(now, vector, every, fit, limit=limit, note=note)
             if len(hits.hits) >= limit or asked == len(held.rows.ids):
                 return hits
@@ -180,6 +180,15 @@ def _keys(graph: Any) -> Numbers:
 
 def _proposed(graph: Any, vector: Floats, count: int) -> Numbers:
     return np.array(graph.search(vector, count).keys, dtype=np.int64)
+
+
+def among(ids: Numbers, proposed: Numbers) -> Numbers:
+    """Those of a few `proposed` that are among many ascending `ids`, ascending, each once; no walk over the many."""
+    few = np.unique(proposed)
+    places = np.searchsorted(ids, few)
+    inside = places < len(ids)
+    few, places = few[inside], places[inside]
+    return few[ids[places] == few]
 
 
 def _read(path: Path) -> Any:
