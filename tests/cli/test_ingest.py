@@ -142,9 +142,9 @@ def test_ctrl_c_leaves_the_collection_as_it_was_and_the_next_run_completes(
 
 
 def test_ctrl_c_without_a_gateway_lets_the_folder_go(program: Program, tmp_path: Path) -> None:
-    slow_files(tmp_path / "many", 40, "A slow one,")
+    slow_files(tmp_path / "many", 160, "A slow one,")
     running = program.start("ingest", str(tmp_path / "many"), "--into", "docs")
-    time.sleep(4)
+    time.sleep(3)
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=30)
     assert (running.returncode, "Traceback" in err) == (130, False)
