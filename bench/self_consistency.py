@@ -26,7 +26,7 @@ from loam.prompting.answers import canonical
 from loam.prompting.self_consistency import Options, SelfConsistency
 from loam.prompting.votes import Stop
 
-DATA = Path("/work/shared/data/math/gsm8k-model-samples-odd.jsonl.xz")
+DATA = Path(__file__).parents[2] / "shared" / "data" / "math" / "gsm8k-model-samples-odd.jsonl.xz"
 EXTRACTION = ("extractor", "agrees with the label", "share (95 %)", "right ones lost", "wrong ones taken")
 STOPS: tuple[Stop, ...] = ("none", "exact", "beta")
 

@@ -20,7 +20,7 @@ from loam.engine.tiktoken_vocabulary import GPT4
 from loam.engine.tokenizer import Tokenizer
 from tests.engine import vocabularies
 
-SHARED = Path("/work/shared/data/small")
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "small"
 MORE = ["", " ", "  two  spaces ", "\n\n", "a\tb", "👍🏽👩\u200d👩\u200d👧", "日本", "x" * 300, "ﬁ\u0301"]
 MORE += ["<|im_start|>user\nhi<|im_end|>\n"]
 
