@@ -56,7 +56,7 @@ class Note:
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    async def call(self, arguments: dict[str, Any], principal: Principal) -> Outcome:
+    async def call(self, arguments: dict[str, Any], principal: Principal, key: str) -> Outcome:
         with self._file.open("a") as file:
             file.write(arguments["text"] + "\n")
         return Outcome("noted")
@@ -66,7 +66,7 @@ class Look:
     tool = Tool("look", "", {"type": "object"})
     settings = ToolSettings(kind="python", access="read")
 
-    async def call(self, arguments: dict[str, Any], principal: Principal) -> Outcome:
+    async def call(self, arguments: dict[str, Any], principal: Principal, key: str) -> Outcome:
         return Outcome("seen")
 
 

@@ -164,7 +164,7 @@ class Loop:
         await self.write(Started(pending.key, name, pending.arguments))
         arguments = read_arguments(tool, pending.arguments)
         assert not isinstance(arguments, str)
-        outcome = await tool.call(arguments, self._run.principal)
+        outcome = await tool.call(arguments, self._run.principal, f"{self._run.id}:{pending.key}")
         text = fenced(name, outcome.text, tool.settings.max_result)
         if pending.arguments != pending.call.arguments:
             text = f"A person changed the arguments to {pending.arguments}.\n{text}"

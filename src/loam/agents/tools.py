@@ -27,12 +27,15 @@ class Outcome(Struct, frozen=True):
 
 
 class AgentTool(Protocol):
-    """`settings` say whether it reads or writes and whether a person is asked; `call` never raises of its own."""
+    """`settings` say whether it reads or writes and whether a person is asked; `call` never raises of its own.
+
+    `key` names the call and no other: the same key once more is the same call, made again after a crash.
+    """
 
     tool: Tool
     settings: ToolSettings
 
-    async def call(self, arguments: dict[str, Any], principal: Principal) -> Outcome: ...
+    async def call(self, arguments: dict[str, Any], principal: Principal, key: str) -> Outcome: ...
 
 
 class PythonTool:
@@ -50,7 +53,7 @@ class PythonTool:
             raise SettingsError(f"the tool {name} ({settings.function}) cannot be used: {said['error']}")
         return cls(Tool(name, settings.description or said["description"], said["parameters"]), settings)
 
-    async def call(self, arguments: dict[str, Any], principal: Principal) -> Outcome:
+    async def call(self, arguments: dict[str, Any], principal: Principal, key: str) -> Outcome:
         said = await sandbox.run("call", self.settings, msgspec.json.encode(arguments))
         return Outcome(said["error"], is_error=True) if "error" in said else Outcome(said["result"])
 
@@ -72,7 +75,7 @@ class DocumentTool:
         self.settings = settings
         self._search = search
 
-    async def call(self, arguments: dict[str, Any], principal: Principal) -> Outcome:
+    async def call(self, arguments: dict[str, Any], principal: Principal, key: str) -> Outcome:
         settings = self.settings
         if not principal.may_ask(f"rag:{settings.collection}"):
             return Outcome(f"the key of this run may not read {settings.collection}", is_error=True)
