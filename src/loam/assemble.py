@@ -12,12 +12,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from loam import __version__
-from loam.agents import events as agent_events
-from loam.agents.desk import Desk
-from loam.agents.events import EventLog
-from loam.agents.loop import Agent
-from loam.agents.operations import agent_operations
-from loam.agents.tools import open_tools
+from loam.agents import agency
+from loam.agents.agency import Given, open_agents
 from loam.config import Settings
 from loam.core.calls import Call
 from loam.core.clock import Clock, SystemClock, new_id
@@ -94,7 +90,7 @@ MIGRATIONS = (
     *allowances.MIGRATIONS,
     *conversations.MIGRATIONS,
     *prompt_shelf.MIGRATIONS,
-    *agent_events.MIGRATIONS,
+    *agency.MIGRATIONS,
 )
 
 
@@ -188,14 +184,16 @@ def paid_of(parts: Parts) -> Model:
     return model
 
 
-async def desk_of(parts: Parts, model: Model) -> Desk:
-    """The agents, who ask the whole road. Raises SettingsError for a tool that can't be used."""
-    quote, search, clock = surroundings_of(parts).quote, searching_of(parts).of, parts.clock
-    agents: dict[str, Agent] = {}
-    for name, settings in parts.settings.agents.items():
-        settings.check(name)
-        agents[name] = Agent(name, settings, model, await open_tools(settings.tools, search), quote)
-    return Desk(agents, EventLog(parts.database), clock, lambda principal: parts.keyring.renew(principal, clock.now()))
+def given_of(parts: Parts, model: Model) -> Given:
+    """What agents have beside their tools; they ask the whole road."""
+    return Given(
+        model=model,
+        quote=surroundings_of(parts).quote,
+        search=searching_of(parts).of,
+        database=parts.database,
+        clock=parts.clock,
+        active=lambda principal: parts.keyring.renew(principal, parts.clock.now()),
+    )
 
 
 def around_of(parts: Parts) -> Around:
@@ -290,9 +288,8 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
 async def face_of(parts: Parts, mirrors: Mirrors, stack: AsyncExitStack) -> tuple[Gateway, tuple[Operation, ...]]:
     """The app and all that its native API can do; agents stop when the stack is closed."""
     keys, whole = way_of(parts)
-    desk = await desk_of(parts, whole)
-    stack.push_async_callback(desk.close)
-    operations = (*operations_of(parts, mirrors), *agent_operations(desk))
+    agents = await open_agents(parts.settings.agents, given_of(parts, whole), stack)
+    operations = (*operations_of(parts, mirrors), *agents)
     return app_of(parts, operations, keys, whole), operations
 
 

@@ -1,0 +1,48 @@
+"""Opens the agents of the settings, and says what the native API can do with them.
+
+Knows this room; of other rooms only what it is given. Invariant: whatever is opened here is closed with the stack.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+from msgspec import Struct
+
+from loam.agents import events
+from loam.agents.desk import Desk
+from loam.agents.events import EventLog
+from loam.agents.loop import Agent, Quote
+from loam.agents.operations import agent_operations
+from loam.agents.settings import AgentSettings
+from loam.agents.tools import Search, open_tools
+from loam.core.calls import Principal
+from loam.core.clock import Clock
+from loam.core.operations import Operation
+from loam.core.ports import Model
+from loam.storage.database import Database
+
+MIGRATIONS = events.MIGRATIONS
+
+
+class Given(Struct, frozen=True, kw_only=True):
+    """What agents have of other rooms. `model` is the whole road; `active` gives a key's principal as it is now."""
+
+    model: Model
+    quote: Quote
+    search: Search
+    database: Database
+    clock: Clock
+    active: Callable[[Principal], Principal]
+
+
+async def open_agents(
+    wanted: Mapping[str, AgentSettings], given: Given, stack: AsyncExitStack
+) -> tuple[Operation, ...]:
+    """Raises SettingsError for a tool that can't be used."""
+    agents: dict[str, Agent] = {}
+    for name, settings in wanted.items():
+        settings.check(name)
+        agents[name] = Agent(name, settings, given.model, await open_tools(settings.tools, given.search), given.quote)
+    desk = Desk(agents, EventLog(given.database), given.clock, given.active)
+    stack.push_async_callback(desk.close)
+    return agent_operations(desk)
