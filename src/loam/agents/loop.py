@@ -26,6 +26,7 @@ from loam.agents.events import (
     Wanted,
 )
 from loam.agents.settings import AgentSettings
+from loam.agents.sources import Source
 from loam.agents.state import Pending, State, same
 from loam.agents.tools import AgentTool, fenced, read_arguments
 from loam.core.answers import Collector
@@ -47,6 +48,7 @@ class Agent(Struct, frozen=True):
     model: Model
     tools: Mapping[str, AgentTool]
     quote: Quote
+    source: Source | None = None
 
 
 class Loop:
@@ -57,6 +59,7 @@ class Loop:
         self._run = run
         self._log = log
         self._clock = clock
+        self._tools = agent.tools
         self.state = state
 
     async def drive(self) -> None:
@@ -78,6 +81,7 @@ class Loop:
         self.state.take(entry)
 
     async def _think(self) -> None:
+        await self._look()
         call = self._call()
         money, tokens = self._worst(call)
         over = self._over_time() or self._spent_steps() or self._spent_out(call, money, tokens)
@@ -119,7 +123,7 @@ class Loop:
             id=new_id("call", clock.now()),
             model=settings.model,
             messages=tuple(self.state.messages),
-            tools=tuple(tool.tool for tool in self._agent.tools.values()),
+            tools=tuple(tool.tool for tool in self._tools.values()),
             sampling=Sampling(max_tokens=settings.max_tokens),
             principal=self._run.principal,
             deadline=clock.monotonic() + left,
@@ -149,12 +153,17 @@ class Loop:
         parts = answer.choices[0].parts if answer.choices else ()
         return Answered(parts, cost, answer.usage.total if answer.usage is not None else held.tokens)
 
+    async def _look(self) -> None:
+        """Asks anew for the tools that come and go: before each step, and before each call."""
+        if self._agent.source is not None:
+            self._tools = {**self._agent.tools, **await self._agent.source.look()}
+
     async def _act(self, pending: Pending) -> None:
         """The next event of a tool call; where that is its start, the call."""
-        tool, name = self._agent.tools.get(pending.call.name), pending.call.name
+        await self._look()
+        tool, name = self._tools.get(pending.call.name), pending.call.name
         if tool is None:
-            known = ", ".join(self._agent.tools) or "none"
-            event = self._repeated(pending) or _told(pending, f"there is no tool {name}; there are: {known}")
+            event = self._repeated(pending) or _told(pending, self._unknown(pending))
         else:
             event = self._repeated(pending) or self._held_back(pending, tool) or self._used_up()
         if event is not None or tool is None:
@@ -165,10 +174,22 @@ class Loop:
         arguments = read_arguments(tool, pending.arguments)
         assert not isinstance(arguments, str)
         outcome = await tool.call(arguments, self._run.principal, f"{self._run.id}:{pending.key}")
+        if outcome.doubt and not (tool.settings.reads or tool.settings.idempotent):
+            return  # as after a crash: it was started, it has no result, and a person is asked
         text = fenced(name, outcome.text, tool.settings.max_result)
         if pending.arguments != pending.call.arguments:
             text = f"A person changed the arguments to {pending.arguments}.\n{text}"
         await self.write(Returned(pending.key, text, outcome.is_error, outcome.citations))
+
+    def _unknown(self, pending: Pending) -> str:
+        """What the model is told of a tool that it can't have."""
+        name, source = pending.call.name, self._agent.source
+        why = source.absent(name) if source is not None else ""
+        if not why:
+            why = f"there is no tool {name}; there are: {', '.join(self._tools) or 'none'}"
+        if pending.stage == "started":
+            why += "; the call was begun before, and nobody knows whether it was done"
+        return why
 
     def _repeated(self, pending: Pending) -> Ended | None:
         repeats, name = self._agent.settings.limits.repeats, pending.call.name
