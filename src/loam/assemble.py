@@ -4,6 +4,7 @@ Invariant: the order of the stages is written down once, in `ROAD`; a test holds
 """
 
 import asyncio
+import os
 import random
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -69,6 +70,7 @@ from loam.planners.prices import PriceBook
 from loam.prompting.around import Around
 from loam.prompting.capabilities import Capabilities
 from loam.prompting.technique import Techniques
+from loam.providers.fetching import HttpWeb
 from loam.provision import provide
 from loam.storage.database import Database
 from loam.storage.folder import DataFolder
@@ -190,6 +192,8 @@ def given_of(parts: Parts, model: Model) -> Given:
         model=model,
         quote=surroundings_of(parts).quote,
         search=searching_of(parts).of,
+        web=HttpWeb(),
+        environment=os.environ,
         database=parts.database,
         clock=parts.clock,
         active=lambda principal: parts.keyring.renew(principal, parts.clock.now()),

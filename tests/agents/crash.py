@@ -36,9 +36,9 @@ class KilledLog(EventLog):
             if self._left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    async def create(self, run: Run, first: Entry) -> None:
+    async def create(self, run: Run, *first: Entry) -> None:
         self._die("before")
-        await super().create(run, first)
+        await super().create(run, *first)
         self._die("after")
 
     async def append(self, run_id: str, entry: Entry) -> None:

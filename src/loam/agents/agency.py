@@ -14,11 +14,11 @@ from loam.agents.events import EventLog
 from loam.agents.loop import Agent, Quote
 from loam.agents.operations import agent_operations
 from loam.agents.settings import AgentSettings
-from loam.agents.tools import Search, open_tools
+from loam.agents.tools import Outside, Search, open_tools
 from loam.core.calls import Principal
 from loam.core.clock import Clock
 from loam.core.operations import Operation
-from loam.core.ports import Model
+from loam.core.ports import Model, Web
 from loam.storage.database import Database
 
 MIGRATIONS = events.MIGRATIONS
@@ -30,6 +30,8 @@ class Given(Struct, frozen=True, kw_only=True):
     model: Model
     quote: Quote
     search: Search
+    web: Web
+    environment: Mapping[str, str]
     database: Database
     clock: Clock
     active: Callable[[Principal], Principal]
@@ -39,10 +41,11 @@ async def open_agents(
     wanted: Mapping[str, AgentSettings], given: Given, stack: AsyncExitStack
 ) -> tuple[Operation, ...]:
     """Raises SettingsError for a tool that can't be used."""
+    outside = Outside(given.search, given.web, given.environment)
     agents: dict[str, Agent] = {}
     for name, settings in wanted.items():
         settings.check(name)
-        agents[name] = Agent(name, settings, given.model, await open_tools(settings.tools, given.search), given.quote)
+        agents[name] = Agent(name, settings, given.model, await open_tools(settings.tools, outside), given.quote)
     desk = Desk(agents, EventLog(given.database), given.clock, given.active)
     stack.push_async_callback(desk.close)
     return agent_operations(desk)

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from decimal import Decimal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from loam.agents.events import (
     Answered,
@@ -30,7 +30,7 @@ from loam.agents.sources import Source
 from loam.agents.state import Pending, State, same
 from loam.agents.tools import AgentTool, fenced, read_arguments
 from loam.core.answers import Collector
-from loam.core.calls import Call, Sampling
+from loam.core.calls import RAG, Call, Principal, Sampling
 from loam.core.clock import Clock, new_id
 from loam.core.errors import ModelFailure
 from loam.core.money import MICRO, Money, dollars
@@ -125,7 +125,7 @@ class Loop:
             messages=tuple(self.state.messages),
             tools=tuple(tool.tool for tool in self._tools.values()),
             sampling=Sampling(max_tokens=settings.max_tokens),
-            principal=self._run.principal,
+            principal=_for_model(self._run.principal, settings.model),
             deadline=clock.monotonic() + left,
         )
         call.trace.may_retry = lambda: False  # a further try is a step of its own, with a worst case of its own
@@ -207,16 +207,26 @@ class Loop:
         if isinstance(wrong, str):
             return _told(pending, wrong)
         if pending.stage == "new" and settings.asks:
-            return Wanted(pending.key, name, pending.arguments, "approval")
+            return Wanted(pending.key, name, pending.arguments, "approval", self._expires())
         if pending.stage == "started" and not (settings.reads or settings.idempotent):
-            return Wanted(pending.key, name, pending.arguments, "doubt")
+            return Wanted(pending.key, name, pending.arguments, "doubt", self._expires())
         return None
+
+    def _expires(self) -> float:
+        return self._clock.now() + self._agent.settings.approval_seconds
 
     def _used_up(self) -> Ended | None:
         most = self._agent.settings.limits.tool_calls
         if self.state.tool_calls >= most:
             return Ended("tool_calls", f"{most} calls of tools were made")
         return self._over_time()
+
+
+def _for_model(principal: Principal, model: str) -> Principal:
+    """Whoever may run an agent may ask its model through it, as with a prompt; a collection stays as it is."""
+    if principal.may_ask(model) or model.startswith(RAG):
+        return principal
+    return structs.replace(principal, models=(*principal.models, model))
 
 
 def _told(pending: Pending, text: str) -> Returned:

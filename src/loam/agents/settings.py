@@ -4,7 +4,7 @@ Knows names and numbers only. Invariant: a tool is a `write` tool unless the set
 write tool needs a person's approval unless the settings say otherwise.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -12,16 +12,39 @@ from loam.core.errors import SettingsError
 
 
 class ToolSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    kind: Annotated[Literal["python", "documents"], Meta(description="What stands behind the tool.")]
+    kind: Annotated[Literal["python", "documents", "http"], Meta(description="What stands behind the tool.")]
     function: Annotated[
         str, Meta(description="For `python`: `module:function` or `file.py:function`; it runs in a process of its own.")
     ] = ""
     collection: Annotated[str, Meta(description="For `documents`: the collection that is searched.")] = ""
     passages: Annotated[int, Meta(ge=1, le=20, description="For `documents`: passages found at most.")] = 5
+    method: Annotated[
+        Literal["GET", "POST", "PUT", "PATCH", "DELETE"], Meta(description="For `http`: the request's method.")
+    ] = "GET"
+    url: Annotated[
+        str,
+        Meta(description="For `http`: the address, with variables in its path: `https://host/items/{id}`."),
+    ] = ""
+    parameters: Annotated[
+        dict[str, Any] | str,
+        Meta(description="For `http`: JSON Schema of the arguments, as a table or as the path of a JSON file."),
+    ] = {}
+    query: Annotated[
+        dict[str, str], Meta(description='For `http`: query parameters, such as `{lang = "en", q = "{search}"}`.')
+    ] = {}
+    body: Annotated[
+        Literal["", "json"],
+        Meta(description="For `http`: `json` sends the arguments that path and query do not use as a JSON object."),
+    ] = ""
+    headers: Annotated[dict[str, str], Meta(description="For `http`: headers that are sent as they stand.")] = {}
+    headers_env: Annotated[
+        dict[str, str],
+        Meta(description="For `http`: headers whose values are in environment variables, by the variable's name."),
+    ] = {}
     description: Annotated[str, Meta(description="What the model is told; empty: the function's first line.")] = ""
     access: Annotated[
         Literal["", "read", "write"],
-        Meta(description="Whether it changes anything; empty: `documents` read, everything else writes."),
+        Meta(description="Whether it changes anything; empty: `documents` and a GET of `http` read, all else writes."),
     ] = ""
     idempotent: Annotated[bool, Meta(description="Whether doing it twice is the same as doing it once.")] = False
     approval: Annotated[
@@ -29,12 +52,19 @@ class ToolSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = None
     seconds: Annotated[float, Meta(gt=0, description="Longest time of one call.")] = 30.0
     memory_mb: Annotated[int, Meta(ge=64, description="For `python`: address space that the process may have.")] = 1024
-    network: Annotated[bool, Meta(description="For `python`: whether it may reach the network.")] = False
+    network: Annotated[
+        bool,
+        Meta(
+            description="For `python`: whether it may reach the network. For `http`: whether the host may have an "
+            "address of this machine or of a private network."
+        ),
+    ] = False
     max_result: Annotated[int, Meta(ge=100, description="Characters of a result that the model is shown.")] = 16_000
 
     @property
     def reads(self) -> bool:
-        return self.access == "read" or (not self.access and self.kind == "documents")
+        by_kind = self.kind == "documents" or (self.kind == "http" and self.method == "GET")
+        return self.access == "read" or (not self.access and by_kind)
 
     @property
     def asks(self) -> bool:
@@ -59,12 +89,16 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     instructions: Annotated[str, Meta(description="What the agent is there for.")] = ""
     max_tokens: Annotated[int, Meta(ge=1, description="Longest answer of one step.")] = 1024
     attempts: Annotated[int, Meta(ge=1, description="How often a step is tried where the provider fails.")] = 3
+    approval_seconds: Annotated[
+        float,
+        Meta(gt=0, description="Seconds within which a call that waits must be decided on; then it counts as denied."),
+    ] = 604_800.0
     tools: dict[str, ToolSettings] = {}
     limits: LimitSettings = LimitSettings()
 
     def check(self, name: str) -> None:
         """Raises SettingsError for a tool that lacks what its kind needs."""
         for tool, settings in self.tools.items():
-            needs = "function" if settings.kind == "python" else "collection"
+            needs = {"python": "function", "documents": "collection", "http": "url"}[settings.kind]
             if not getattr(settings, needs):
                 raise SettingsError(f"[agents.{name}.tools.{tool}] is of kind {settings.kind} and needs `{needs}`")

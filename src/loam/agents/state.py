@@ -19,6 +19,7 @@ from loam.agents.events import (
     Ended,
     Entry,
     Failed,
+    Forked,
     Resumed,
     Returned,
     Started,
@@ -32,7 +33,10 @@ Stage = Literal["new", "waiting", "approved", "denied", "started"]
 
 
 class Pending(Struct):
-    """A tool call of the model that has no result yet. `key` is its own in the run, whatever ids the model gives."""
+    """A tool call of the model that has no result yet. `key` is its own in the run, whatever ids the model gives.
+
+    Where it waits for a person it does so `since` a time and, unless that is 0, until it `expires`.
+    """
 
     key: str
     call: ToolCall
@@ -40,6 +44,8 @@ class Pending(Struct):
     stage: Stage = "new"
     why: str = ""
     reason: str = ""
+    since: float = 0.0
+    expires: float = 0.0
 
 
 class State:
@@ -47,6 +53,7 @@ class State:
 
     def __init__(self, instructions: str = "") -> None:
         self.messages: list[Message] = [say("system", instructions)] if instructions else []
+        self.question = ""
         self.seq = 0
         self.steps = 0
         self.tool_calls = 0
@@ -71,20 +78,27 @@ class State:
         return state
 
     @property
+    def waiting(self) -> Pending | None:
+        """The call that a person must decide on."""
+        pending = self.next
+        return pending if self.ended is None and pending is not None and pending.stage == "waiting" else None
+
+    @property
     def next(self) -> Pending | None:
         return self.pending[0] if self.pending else None
 
     def take(self, entry: Entry) -> None:
         """Moves on by one event."""
         event = entry.event
-        if self._at is not None and not isinstance(event, Decided | Resumed):
+        if self._at is not None and self.waiting is None and not isinstance(event, Decided | Resumed | Forked):
             self.seconds += max(0.0, entry.at - self._at)
         self._at, self.seq = entry.at, entry.seq
         if isinstance(event, Asked | Answered | Failed):
             self._model(event)
         elif isinstance(event, Wanted | Decided | Started | Returned):
-            self._tool(event)
+            self._tool(event, entry.at)
         elif isinstance(event, Began):
+            self.question = event.question
             self.messages.append(say("user", event.question))
         elif isinstance(event, Ended):
             self.ended = event
@@ -110,10 +124,10 @@ class State:
         if not calls:
             self.answer = "".join(part.text for part in event.parts if isinstance(part, Text))
 
-    def _tool(self, event: Wanted | Decided | Started | Returned) -> None:
+    def _tool(self, event: Wanted | Decided | Started | Returned, at: float) -> None:
         pending = next(one for one in self.pending if one.key == event.key)
         if isinstance(event, Wanted):
-            pending.stage, pending.why = "waiting", event.why
+            pending.stage, pending.why, pending.since, pending.expires = "waiting", event.why, at, event.expires
         elif isinstance(event, Decided):
             pending.stage = "denied" if event.decision == "deny" else "approved"
             pending.reason = event.reason

@@ -14,31 +14,12 @@ import msgspec
 from msgspec import Struct
 
 from loam.agents import sandbox
+from loam.agents.http_tool import open_http
+from loam.agents.outcome import AgentTool, Outcome
 from loam.agents.settings import ToolSettings
 from loam.core.calls import Citation, Passage, Principal, Tool
 from loam.core.errors import ModelFailure, SettingsError
-from loam.core.ports import Retriever
-
-
-class Outcome(Struct, frozen=True):
-    """`doubt`: the call went out and no answer came, so nobody knows whether it was done."""
-
-    text: str
-    is_error: bool = False
-    citations: tuple[Citation, ...] = ()
-    doubt: bool = False
-
-
-class AgentTool(Protocol):
-    """`settings` say whether it reads or writes and whether a person is asked; `call` never raises of its own.
-
-    `key` names the call and no other: the same key once more is the same call, made again after a crash.
-    """
-
-    tool: Tool
-    settings: ToolSettings
-
-    async def call(self, arguments: dict[str, Any], principal: Principal, key: str) -> Outcome: ...
+from loam.core.ports import Retriever, Web
 
 
 class PythonTool:
@@ -93,6 +74,14 @@ class DocumentTool:
         return Outcome("\n\n".join(texts) or "Nothing fits.", citations=tuple(_cited(one) for one in found.passages))
 
 
+class Outside(Struct, frozen=True):
+    """What tools reach: documents, the web, and the environment, in which secrets are."""
+
+    search: "Search"
+    web: Web
+    environment: Mapping[str, str]
+
+
 class Search(Protocol):
     """The search of somebody who asks for nothing else."""
 
@@ -114,14 +103,19 @@ def _cited(passage: Passage) -> Citation:
     )
 
 
-async def open_tools(wanted: Mapping[str, ToolSettings], search: Search) -> dict[str, AgentTool]:
+async def open_tools(wanted: Mapping[str, ToolSettings], outside: Outside) -> dict[str, AgentTool]:
     """The tools that the settings name. Raises SettingsError."""
-    return {
-        name: await PythonTool.open(name, settings)
-        if settings.kind == "python"
-        else DocumentTool(name, settings, search)
-        for name, settings in wanted.items()
-    }
+    return {name: await _open(name, settings, outside) for name, settings in wanted.items()}
+
+
+async def _open(name: str, settings: ToolSettings, outside: Outside) -> AgentTool:
+    match settings.kind:
+        case "python":
+            return await PythonTool.open(name, settings)
+        case "documents":
+            return DocumentTool(name, settings, outside.search)
+        case "http":
+            return open_http(name, settings, outside.web, outside.environment)
 
 
 def read_arguments(tool: AgentTool, text: str) -> dict[str, Any] | str:

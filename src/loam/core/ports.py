@@ -1,6 +1,6 @@
 """The shapes that rooms hand each other: a Model answers, a Transport reaches a server, a Prices knows prices."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Literal, Protocol
 
@@ -53,6 +53,37 @@ class Transport(Protocol):
     ) -> AbstractAsyncContextManager[Response]: ...
 
     async def close(self) -> None: ...
+
+
+class WebRequest(Struct, frozen=True):
+    """One request to anywhere. Header values may be secret, so neither they nor the request are ever logged."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+
+class WebAnswer(Struct, frozen=True):
+    """An answer as far as it was read; `cut` says that there is more. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    cut: bool = False
+
+
+class Web(Protocol):
+    """Everything that HTTP reaches, for tools; `allow` says of an IP address whether it may be asked."""
+
+    async def fetch(
+        self, request: WebRequest, *, allow: Callable[[str], bool], limit: int, seconds: float
+    ) -> WebAnswer:
+        """Reads up to `limit` bytes, for `seconds` in all; follows no redirect. Raises ModelFailure.
+
+        The failure's `sent` is False where the request surely did not arrive.
+        """
+        ...
 
 
 class Price(Protocol):

@@ -19,11 +19,13 @@ from starlette.routing import Route
 from loam.core.calls import Principal
 from loam.core.clock import Clock, new_id
 from loam.core.errors import Failure, Kind, ModelFailure, refuse
-from loam.core.operations import Asked, Operation, Plain
+from loam.core.operations import Asked, Operation, Plain, Streamed
 from loam.gateway.door import Door
 from loam.gateway.http import read_head
+from loam.gateway.sending import EventStream
 
 _encoder = msgspec.json.Encoder(order="deterministic")
+_EVENTS = "text/event-stream"
 
 
 class Problem(Struct, frozen=True):
@@ -62,6 +64,8 @@ def _serve(operation: Operation, door: Door, clock: Clock, max_body: int) -> Cal
             return _refused(error.failure, new_id("call", clock.now()))
         except ClientDisconnect:
             return Response(status_code=400)
+        if isinstance(result, Streamed):
+            return EventStream(result)
         if isinstance(result, Plain):
             return Response(result.content, operation.status, media_type=result.media_type)
         body = b"" if result is None else _encoder.encode(result)
@@ -81,7 +85,9 @@ async def _read(request: Request, operation: Operation, door: Door, max_body: in
         query = _query(request, operation.query)
     if operation.body is not None:
         body = _decoded(await _body(request, max_body), operation.body)
-    return Asked(principal, request.path_params, body, query)
+    headers = request.headers
+    stream = bool(operation.streams) and _EVENTS in headers.get("accept", "")
+    return Asked(principal, request.path_params, body, query, stream, headers.get("last-event-id", ""))
 
 
 def _query(request: Request, type_: Any) -> Any:
@@ -186,6 +192,9 @@ def _describe_one(operation: Operation, schema_of: dict[int, Any], components: d
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     elif operation.answer is not None:
         success["content"] = {"application/json": {"schema": schema_of[id(operation.answer)]}}
+    if operation.streams:
+        events = {"type": "string", "description": operation.streams}
+        success.setdefault("content", {})[_EVENTS] = {"schema": events}
     status = 204 if operation.answer is None else operation.status
     described["responses"][str(status)] = success
     refusal = {"application/json": {"schema": schema_of[id(Refusal)]}}
