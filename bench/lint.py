@@ -9,30 +9,45 @@ A prompt is one case a rule: the rule fires or it does not, however many finding
 import argparse
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct, convert
 
 from loam.evaluation.intervals import wilson
-from loam.prompting.lint.finding import LintSettings
+from loam.prompting.lint.finding import Finding, LintSettings
 from loam.prompting.lint.linter import lint
 from loam.prompting.lint.rules import RULES
 
+NAMES = frozenset(rule.name for rule in RULES)
 FOLDER = Path(__file__).parent / "lint_prompts"
 SHIPPED = LintSettings()
 THOROUGH = LintSettings(rules={rule.name: rule.severity for rule in RULES}, thorough=True)
 
 
 class Labelled(Struct, frozen=True, forbid_unknown_fields=True):
-    """A prompt and the rules that a reader wants to fire on it."""
+    """A prompt and the rules that a reader wants to fire on it; `at` are the lines, where the author gave them."""
 
     id: str
     round: str
     about: str
     text: str
     labels: frozenset[str] = frozenset()
+    at: dict[str, frozenset[int]] = {}
+
+    def findings(self, settings: LintSettings) -> list[Finding]:
+        found = lint(self.text.strip("\n"), file=self.id, settings=settings)
+        return [finding for finding in found if finding.rule in NAMES]
 
     def found(self, settings: LintSettings) -> frozenset[str]:
-        return frozenset(finding.rule for finding in lint(self.text.strip("\n"), file=self.id, settings=settings))
+        return frozenset(finding.rule for finding in self.findings(settings))
+
+    def placed(self, settings: LintSettings) -> tuple[int, int]:
+        """Of the right rules that fired, how many did on a line that the author gave, and how many there are."""
+        lines: dict[str, set[int]] = {}
+        for finding in self.findings(settings):
+            lines.setdefault(finding.rule, set()).add(finding.line)
+        right = [name for name in self.at if name in lines]
+        return sum(bool(lines[name] & self.at[name]) for name in right), len(right)
 
 
 class Score(Struct):
@@ -49,12 +64,18 @@ class Score(Struct):
         return self.right / (self.right + self.missed) if self.right + self.missed else None
 
 
+OTHER = {
+    "other": "A second author's, on which the rules were mended",
+    "other_kept": "A second author's, kept back once",
+    "other_last": "A second author's last; no rule was changed for it",
+}
+
+
 def labelled() -> list[Labelled]:
     found: list[Labelled] = []
-    for name in ("clean", "faulty", "fresh", "last", "final", "check", "proof"):
-        path = FOLDER / f"{name}.toml"
-        if path.exists():
-            found += convert(tomllib.loads(path.read_text("utf-8"))["prompt"], list[Labelled])
+    for path in sorted(FOLDER.glob("*.toml")):
+        prompts: list[dict[str, Any]] = tomllib.loads(path.read_text("utf-8"))["prompt"]
+        found += [convert({"labels": list(one.get("at", ())), **one}, Labelled) for one in prompts]
     return found
 
 
@@ -107,22 +128,62 @@ FIRST_LOOKS = """
 """
 """Right findings of all, as each round was first measured; the rules as they are now cannot give these again."""
 
+SECOND_LOOKS = """
+| rule | at first, 72 prompts: right / missed | the 24 kept back, after mending on the 48: right / missed |
+|---|---:|---:|
+| output-format | 13/15 / 1 | 5/5 / 0 |
+| bound | 13/16 / 4 | 5/5 / 0 |
+| edge-case | 12/15 / 5 | 3/4 / 1 |
+| vague-word | 14/18 / 5 | 3/4 / 2 |
+| contradiction | 2/2 / 3 | 1/1 / 1 |
+| unfenced-variable | 11/12 / 1 | 3/3 / 1 |
+| example-schema | – / 2 | – / 1 |
+| example-count | 2/2 / 1 | 1/1 / 0 |
+| json-schema | 3/3 / 0 | 1/1 / 0 |
+| unstable-prefix | 2/3 / 0 | 1/1 / 0 |
+| undeclared-variable | 2/2 / 1 | 1/1 / 0 |
+| clean prompts without any finding | 28 of 34 | 10 of 11 |
+"""
+"""As the second author's prompts were first measured; the rules as they are now cannot give these again."""
+
 PAGE = """# How often the prompt linter is right
 
 `python -m bench.lint --write` prints this page from the prompts in `bench/lint_prompts`, each labelled with the rules
-that a reader wants to fire on it. A prompt is one case a rule. Prompts, labels and rules have one author; prompts of
-other people will give other figures.
+that a reader wants to fire on it. A prompt is one case a rule. Rules and most prompts have one author; what a second
+author's prompts showed stands apart, further down, and is the better guess of what yours will show.
 
 ## As it ships, on all prompts
 
 {shipped}
 
-## The last round alone
+## The first author's last round alone
 
-Written when the rules were finished; measured once; no rule was changed for it. Half of it is clean, as people write
-who took some care.
+Written when the first author's rules were finished; measured once. Half of it is clean, as people write who took some
+care.
 
 {proof}
+
+## A second author
+
+Whoever wrote these 92 prompts had read the guide and no rule, and labelled them line by line before they were measured.
+Support, extraction, SQL, summaries, answers from documents, translation, code review, marketing, agents; four
+languages; templates of five kinds; up to sixty lines.
+
+The rules got lower figures on them at first than on the first author's set: about 0.8 where that says 1.00.
+Then two thirds were used to mend the rules, and the third that was kept back was measured once. What that third showed
+was mended too, so it counts as seen from then on.
+{second}
+At last 20 new prompts were written, labelled and measured once; nothing was changed after them. This is the figure to
+expect:
+
+{last}
+
+{lines}
+
+What is left: a bound or an edge case goes unseen where a prompt says one of the others (see below); "never ask" beside
+"if it is missing, ask" is not taken for a contradiction; "a JSON array of strings" is taken for JSON of unknown shape;
+that a translation needs no bound is the second author's view, the first labelled some so (4 of the missed bounds).
+In a prompt that is not in English no rule on words speaks, and a note says so.
 
 ## With --thorough
 
@@ -151,6 +212,13 @@ as they ship changed by it.
 """
 
 
+def lines(prompts: list[Labelled]) -> str:
+    """How often a right finding stands on the line that the author gave."""
+    placed = [prompt.placed(SHIPPED) for prompt in prompts if prompt.at]
+    there, of = sum(one for one, _ in placed), sum(one for _, one in placed)
+    return f"Of {of} right findings on the second author's 92 prompts, {there} name a line that the author named."
+
+
 def page() -> str:
     every = labelled()
     return PAGE.format(
@@ -158,13 +226,16 @@ def page() -> str:
         proof=table([prompt for prompt in every if prompt.round == "proof"], SHIPPED),
         thorough=table(every, THOROUGH),
         looks=FIRST_LOOKS,
+        second=SECOND_LOOKS,
+        last=table([prompt for prompt in every if prompt.round == "other_last"], SHIPPED),
+        lines=lines(every),
     )
 
 
 def main() -> None:
     wishes = argparse.ArgumentParser(description=__doc__)
     wishes.add_argument(
-        "--round", choices=["tune", "held", "fresh", "last", "final", "check", "proof", "all"], default="all"
+        "--round", choices=["tune", "held", "fresh", "last", "final", "check", "proof", *OTHER, "all"], default="all"
     )
     wishes.add_argument("--wrong", action="store_true", help="list every prompt that a rule got wrong")
     wishes.add_argument("--thorough", action="store_true", help="every rule on, and each as thorough as it can be")
@@ -182,6 +253,7 @@ def main() -> None:
         ("final", "Written for the third look"),
         ("check", "Written for the fourth look"),
         ("proof", "Written last; no rule was changed for it"),
+        *OTHER.items(),
     ):
         prompts = [prompt for prompt in labelled() if prompt.round == round]
         if wish.round not in (round, "all") or not prompts:

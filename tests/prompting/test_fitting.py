@@ -1,11 +1,13 @@
 """What a provider is sent of a schema, and that nothing is lost of what the answer is checked against."""
 
+import re
+from datetime import date
 from typing import Any
 
 import pytest
 
 from loam.core.answers import collect
-from loam.core.calls import Output, Target
+from loam.core.calls import Output, Target, Tool
 from loam.core.errors import Failure, ModelFailure
 from loam.prompting.capabilities import Capabilities
 from loam.prompting.fitting import Fit, Fitted, fit_of
@@ -34,19 +36,43 @@ def fit(kind: str, model: str, **output: Any) -> Fit:
 def test_a_relaxed_copy_loses_words_of_the_schema_and_no_names() -> None:
     strict = fit("openai", "gpt-5-mini", strict=True)
     assert strict.mode == "native"
-    assert strict.dropped == ("default", "maxLength", "minLength", "not", "uniqueItems")
+    assert strict.dropped == ("default", "not", "uniqueItems")
     assert strict.output is not None
     assert strict.output.schema == {
         "type": "object",
         "properties": {
-            "default": {"type": "string"},
+            "default": {"type": "string", "minLength": 2},
             "tags": {"type": "array", "items": {"anyOf": [{}, {"type": "null"}]}},
         },
         "required": ["default", "tags"],
         "additionalProperties": False,
-        "$defs": {"minLength": {"type": "string"}},
+        "$defs": {"minLength": {"type": "string", "maxLength": 3}},
     }
     assert SCHEMA["properties"]["default"]["minLength"] == 2
+
+
+def test_a_dropped_choice_or_sum_of_schemas_is_sent_as_what_allows_more() -> None:
+    schema = {
+        "oneOf": [{"type": "string", "not": {}}, {"type": "null"}],
+        "properties": {
+            "a": {"allOf": [{"$ref": "#/$defs/a"}]},
+            "b": {"type": "object", "allOf": [{"type": "string", "title": "B"}]},
+            "c": {"allOf": [{"type": "object"}, {"required": ["x"]}]},
+            "d": {"oneOf": [{"type": "string"}], "anyOf": [{"type": "null"}]},
+        },
+    }
+    found = fit_of(Output("schema", schema, strict=True), TABLE.find("openai", "gpt-5"))
+    assert found.output is not None
+    assert found.output.schema == {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "properties": {
+            "a": {"$ref": "#/$defs/a"},
+            "b": {"type": "object", "title": "B"},
+            "c": {},
+            "d": {"anyOf": [{"type": "null"}]},
+        },
+    }
+    assert found.dropped == ("allOf", "not", "oneOf")
 
 
 def test_what_openai_is_not_asked_to_enforce_goes_as_it_is() -> None:
@@ -58,12 +84,16 @@ def test_what_openai_is_not_asked_to_enforce_goes_as_it_is() -> None:
     [
         ("anthropic", "claude-sonnet-4-5", "native", False),
         ("anthropic", "claude-3-haiku", "prompted", True),
+        ("openai", "gpt-4-0613", "prompted", True),
+        ("openai", "gpt-4-turbo", "json", True),
+        ("anthropic", "claude-sonnet-4-20250514", "prompted", True),
         ("groq", "openai/gpt-oss-20b", "offered", False),
         ("groq", "llama-3.1-8b-instant", "json", True),
         ("together", "any", "offered", True),
         ("compatible", "deepseek-chat", "json", True),
-        ("compatible", "qwen", "offered", False),
-        ("local", "any", "native", False),
+        ("compatible", "kimi-k2", "json", True),
+        ("compatible", "qwen", "offered", True),
+        ("local", "any", "native", True),
         ("", "any", "offered", False),
     ],
 )
@@ -81,12 +111,12 @@ def test_the_wish_outranks_the_table() -> None:
 
 
 async def test_the_schema_is_told_in_words_and_the_answer_checked_against_all_of_it() -> None:
-    provider = Scripted(text('{"default": "a", "tags": []}'), text('{"default": "abc", "tags": []}'))
+    provider = Scripted(text('{"default": "abc", "tags": ["a", "a"]}'), text('{"default": "abc", "tags": []}'))
     model = Structured(Fitted(provider, "openai", TABLE))
     asked = call(output=Output("schema", SCHEMA, strict=True), target=Target("o", "gpt-5"))
     answer = await collect(model.answer(asked))
-    assert answer.text == '{"default": "abc", "tags": []}'  # minLength was dropped on the way there, and yet kept
-    assert "takes a schema without default, maxLength" in asked.trace.warnings[0]
+    assert answer.text == '{"default": "abc", "tags": []}'  # uniqueItems was dropped on the way there, and yet kept
+    assert "takes a schema without default, not, uniqueItems" in asked.trace.warnings[0]
     assert {step.event for step in answer.steps} == {"mode", "retry", "done"}
 
 
@@ -105,6 +135,28 @@ async def test_an_engine_that_refuses_a_schema_is_told_it_in_words_unless_native
         )
 
 
+async def test_a_provider_that_streams_no_answer_of_a_shape_is_asked_for_it_whole() -> None:
+    provider = Scripted(text("{}"), text("{}"))
+    for output in (Output("schema", {}), Output("json")):
+        asked = call(output=output, stream=True, target=Target("g", "openai/gpt-oss-20b"))
+        await collect(Fitted(provider, "groq", TABLE).answer(asked))
+    assert [(sent.stream, sent.output is not None) for sent in provider.calls] == [(False, True), (False, True)]
+    provider = Scripted(text("{}"))
+    await collect(Fitted(provider, "openai", TABLE).answer(call(output=Output("json"), stream=True)))
+    assert provider.calls[0].stream
+
+
+async def test_a_provider_that_takes_no_tools_beside_a_schema_is_told_the_schema_in_words() -> None:
+    provider = Scripted(text("{}"), text("{}"))
+    asked = call(output=Output("schema", {}), stream=True, tools=(Tool("search", ""),))
+    answer = await collect(Fitted(provider, "groq", TABLE).answer(asked))
+    assert answer.steps[0].details["mode"] == "prompted"
+    assert provider.calls[0].output is None
+    assert provider.calls[0].stream
+    await collect(Fitted(provider, "openai", TABLE).answer(asked))
+    assert provider.calls[1].output is not None
+
+
 async def test_a_server_that_refuses_the_field_is_told_in_words() -> None:
     provider = Scripted(text("[]"))
     await collect(Fitted(provider, "compatible", TABLE, lacks=("response_format",)).answer(call(output=Output("json"))))
@@ -119,8 +171,10 @@ async def test_other_calls_pass_as_they_are() -> None:
     assert provider.calls[0] is asked
 
 
-def test_every_row_has_its_month_and_source() -> None:
-    text = (TABLE.find(kind, "x") for kind in ("openai", "anthropic", "groq", "together", "compatible", "local"))
-    assert all(row.date >= "2026-10" and row.source for row in text)
+def test_every_row_has_a_day_and_an_address_and_what_has_none_is_not_relied_on() -> None:
+    for row in TABLE.rows:
+        date.fromisoformat(row.date)
+        assert re.search(r"https://|pydantic-ai \d|src/loam/", row.source) or row.kind == "*"
+        assert row.verified or row.enforces == "none"
     assert TABLE.find("openai", "GPT-5-mini").reasons("GPT-5-mini")
     assert not TABLE.find("openai", "gpt-4o").reasons("gpt-4o")

@@ -90,9 +90,18 @@ def techniques_page() -> str:
     ]
     known = Capabilities.load().rows
     rows = [
-        (row.kind, ", ".join(row.models), row.enforces, ", ".join(row.drops), row.date, row.source) for row in known
+        (
+            row.kind,
+            ", ".join(row.models),
+            row.enforces,
+            ", ".join(row.drops),
+            row.limits,
+            row.date,
+            row.source if row.verified else f"**not verified**: {row.source}",
+        )
+        for row in known
     ]
-    lines += ["", *_table(("kind", "models", "enforces", "words left out", "month", "source"), rows)]
+    lines += ["", *_table(("kind", "models", "enforces", "words left out", "not with", "of", "source"), rows)]
     return _page("Techniques", lines)
 
 

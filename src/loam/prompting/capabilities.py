@@ -20,9 +20,12 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True):
     date: str
     source: str
     enforces: Literal["schema", "json", "none"]
+    verified: bool = True
     sure: bool = False
     sees: bool = True
     strict: bool = False
+    streams: bool = True
+    tools: bool = True
     drops: tuple[str, ...] = ()
     choices: bool = False
     reasoning: tuple[str, ...] = ()
@@ -36,6 +39,11 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True):
             ]
         kept = "keeps to the schema" if self.sure else "is offered the schema"
         return f"{kept}{', if strict' * self.strict}{'' if self.sees else ', which is told in words too'}"
+
+    @property
+    def limits(self) -> str:
+        """In words, what a call that is held to a shape can't have besides."""
+        return " or ".join(["a stream"] * (not self.streams) + ["tools"] * (not self.tools))
 
     def reasons(self, model: str) -> bool:
         """Whether the model reasons by itself before it answers."""

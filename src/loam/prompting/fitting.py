@@ -52,7 +52,10 @@ class Fitted:
     async def _run(self, call: Call, output: Output) -> AsyncGenerator[Delta, None]:
         model = call.target.model if call.target is not None else call.model
         row = self._capabilities.find(self._kind, model)
-        fit = fit_of(output, structs.replace(row, enforces="none") if self._mute else row)
+        alone = bool(call.tools) and not row.tools and output.mode != "native"
+        fit = fit_of(output, structs.replace(row, enforces="none") if self._mute or alone else row)
+        if fit.output is not None and not row.streams:
+            call = structs.replace(call, stream=False)
         if fit.dropped:
             call.trace.warn(f"{call.target or model} takes a schema without {', '.join(fit.dropped)}; Loam checks them")
         begun = False
@@ -101,6 +104,19 @@ def fit_of(output: Output, row: Capability) -> Fit:
     return Fit(told, "native" if sure else "offered", "" if row.sees else written, tuple(sorted(dropped)))
 
 
+def _weaker(word: str, schema: dict[str, Any], drops: frozenset[str], dropped: set[str]) -> dict[str, Any]:
+    """What may stand for a dropped word and allows all that it allows, in words that the schema does not have yet."""
+    value: Any = schema[word]
+    if word == "oneOf" and isinstance(value, list):
+        said = {"anyOf": [relaxed(one, drops, dropped) for one in cast("list[Any]", value)]}
+    elif word == "allOf" and isinstance(value, list) and len(cast("list[Any]", value)) == 1:
+        only = relaxed(value[0], drops, dropped)
+        said = cast("dict[str, Any]", only) if isinstance(only, dict) else {}
+    else:
+        said = {}
+    return {name: what for name, what in said.items() if name not in schema}
+
+
 _MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 _SCHEMAS = (
@@ -117,6 +133,7 @@ def relaxed(schema: Any, drops: frozenset[str], dropped: set[str]) -> Any:
     for word, value in cast("dict[str, Any]", schema).items():
         if word in drops:
             dropped.add(word)
+            kept |= _weaker(word, cast("dict[str, Any]", schema), drops, dropped)
         elif word in _MAPS and isinstance(value, dict):
             inner = cast("dict[str, Any]", value)
             kept[word] = {name: relaxed(one, drops, dropped) for name, one in inner.items()}

@@ -60,7 +60,7 @@ def test_a_schema_is_a_check() -> None:
     schema = '{"type":"object","required":["n"],"properties":{"n":{"type":"integer"}}}'
     [made] = requirements(f"+++\nmodel = 'm'\nschema = '{schema}'\n+++\nCount.")
     assert problem_of(made, '{"n": 1}') == ""
-    assert problem_of(made, '{"n": "1"}') == "/n is string, not integer"
+    assert problem_of(made, '{"n": "1"}') == '/n: "1" is not of type "integer"'
     assert problem_of(made, "one") == "it is not JSON"
 
 

@@ -1,6 +1,8 @@
 """Each rule fires on what it is for, on the right line, and stays silent where the prompt is mended."""
 
+import json
 import re
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -51,7 +53,7 @@ CASES = [
     ("example-schema", 8, own(pairs('{"n": 1}', '{"n": "2"}', "[]"), f"schema = '{SCHEMA}'\n"), ""),
     ("example-schema", 4, pairs('{"a": 1}', '{"b": 1}', '{"a": 2}'), pairs('{"a": 1}', '{"a": 1}', '{"a": 2}')),
     ("json-schema", 1, "Return it as JSON.", 'Return it as JSON with the keys "a" and "b".'),
-    ("unstable-prefix", 1, "Today is {{date}}.\n" + "x" * 400, "x" * 400 + "\nToday is {{date}}."),
+    ("unstable-prefix", 1, "Today is {{date}}.\n" + "x" * 500, "x" * 500 + "\nToday is {{date}}."),
     ("undeclared-variable", 7, own("{{name}} {{tim}}.", "[variables]\nname = {}\n\n"), own("{{tim}}")),
     (
         "undeclared-variable",
@@ -109,10 +111,46 @@ def test_what_only_looks_like_a_defect_is_let_pass(text: str, rule: str) -> None
     assert rule not in [finding.rule for finding in lint(text)]
 
 
+@pytest.mark.parametrize(
+    ("rule", "found", "text", "quiet"),
+    [
+        ("output-format", True, "Explain it.\n```\n{{code}}\n```", "Translate it into Dutch.\n```\n{{code}}\n```"),
+        ("edge-case", True, "Tell a story about {{story}}", "Tell a story about the {{product}}."),
+        ("vague-word", True, "Two lines. Be reliable.", "Two lines. It is reliable if it quotes. Be reliable."),
+        ("vague-word", True, "Two lines. Be nice.", "Two lines. Say one of: nice, bad. Be nice."),
+        ("vague-word", True, "Be brief.", "At most 20 words. Be brief."),
+        ("contradiction", True, "Always answer in English.\nReply in the language of the user.", "Answer in English."),
+        ("contradiction", True, "Only the number.\nReturn the name alone.\nAfter it, explain why.", "Only the number."),
+        ("unfenced-variable", True, "Two lines: {doc.page[:20]} {row['text']}", "Two lines: {root.path}"),
+        ("example-count", True, "Ore: a\nYard: b\n\nOre: c\nYard: d", "Ore: a\nYard: b\n\nOre: {c}\nYard:"),
+        ("example-schema", True, "R: a\n{\"k\": 1}\n\nR: b\n{\"k\": 1}\n\nR: c\n{\"x\": 1}", "R: a\n\n{\"k\": 1}"),
+        ("example-schema", True, f"{SCHEMA}\n\n{pairs(*['{}'] * 3)}", pairs(*["{}"] * 3)),
+        ("undeclared-variable", True, own("Hi {b} {{a}}", "[variables]\na = {}\n"), own("Placeholders like {b}")),
+    ],
+)  # fmt: skip
+def test_what_a_second_author_showed(rule: str, found: bool, text: str, quiet: str) -> None:
+    assert (rule in [finding.rule for finding in lint(text)]) == found
+    assert rule not in [finding.rule for finding in lint(quiet)]
+
+
+def test_a_prompt_in_another_language_is_told_so_and_its_words_are_let_be() -> None:
+    german = "Fasse den Text kurz und verständlich zusammen, wenn er nicht auf Deutsch ist.\n\n{{text}}"
+    assert [(f.rule, f.severity) for f in lint(german)] == [("language", "note"), ("unfenced-variable", "warning")]
+    assert [f.rule for f in lint("文章を短くまとめてください。")] == ["language"]
+
+
+def test_an_example_against_a_hostile_schema_is_looked_at_in_bounded_time() -> None:
+    schema = '{"type":"object","properties":{"n":{"type":"string","pattern":"^(a+)+$"}}}'
+    started = time.perf_counter()
+    lint(f"{schema}\n\n{pairs(*(json.dumps({'n': 'a' * 40 + '!'}),) * 3)}")
+    lint(f"{'[' * 100_000}\n\n{pairs('[' * 100_000)}")
+    assert time.perf_counter() - started < 2
+
+
 def test_a_comment_with_a_reason_silences_its_rule_on_its_line_and_the_next() -> None:
-    text = "Two lines.\n# loam: ignore vague-word: the client's word\nBe brief.\nBe engaging."
+    text = "Two lines.\n# loam: ignore vague-word: the client's word\nBe nice.\nBe engaging."
     assert [(f.rule, f.line) for f in lint(text)] == [("vague-word", 4)]
-    html = "Two lines.\n<!-- loam: ignore vague-word: the client's word -->\nBe brief."
+    html = "Two lines.\n<!-- loam: ignore vague-word: the client's word -->\nBe nice."
     assert lint(html) == []
 
 
@@ -120,7 +158,7 @@ def test_a_comment_with_a_reason_silences_its_rule_on_its_line_and_the_next() ->
     "comment", ["# loam: ignore vague-word", "# loam: ignore : why", "# loam: ignore vague-wrod: why"]
 )
 def test_a_comment_without_rule_or_reason_silences_nothing_and_is_told(comment: str) -> None:
-    assert [f.rule for f in lint(f"Two lines.\n{comment}\nBe brief.")] == ["ignore-reason", "vague-word"]
+    assert [f.rule for f in lint(f"Two lines.\n{comment}\nBe nice.")] == ["ignore-reason", "vague-word"]
 
 
 def test_a_comment_on_the_whole_prompt_may_stand_anywhere() -> None:
@@ -131,13 +169,13 @@ def test_a_comment_on_the_whole_prompt_may_stand_anywhere() -> None:
 
 
 def test_settings_turn_rules_off_and_up_and_add_words() -> None:
-    text = "Two lines.\nBe snappy and brief."
+    text = "Two lines.\nBe snappy and nice."
     off = LintSettings(rules={"vague-word": "off"})
     assert lint(text, settings=off) == []
     up = LintSettings(rules={"vague-word": "error"}, vague=("snappy",))
     assert [(f.severity, f.message.split('"')[1]) for f in lint(text, settings=up)] == [
         ("error", "snappy"),
-        ("error", "brief"),
+        ("error", "nice"),
     ]
     with pytest.raises(SettingsError, match="there are: bound, "):
         lint(text, settings=LintSettings(rules={"vage-word": "off"}))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from loam.prompting.lint.schema import violations
+from loam.prompting.schemas import Schema
 
 Kind = Literal[
     "most",
@@ -62,7 +62,10 @@ class Check(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 def problem_of(check: Check, answer: str) -> str | None:
-    """What is wrong with an answer: empty where it passes, `None` where only a reader can say."""
+    """What is wrong with an answer: empty where it passes, `None` where only a reader can say.
+
+    Raises ModelFailure (bad_request) for a schema that can't be used.
+    """
     if check.kind == "judge":
         return None
     text = answer.strip()
@@ -82,10 +85,10 @@ def _counted(check: Check, text: str) -> str:
 def _structured(check: Check, text: str) -> str:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "it is not JSON"
     if check.kind == "schema":
-        return "; ".join(violations(check.schema or {}, value)[:3])
+        return "; ".join(map(str, Schema(check.schema or {}).problems(value, 3)))
     missing = [key for key in check.texts if not isinstance(value, dict) or key not in value]
     return f"it lacks {', '.join(missing)}" if missing else ""
 

@@ -7,10 +7,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
+from loam.core.errors import ModelFailure
 from loam.prompting.lint.finding import Hit
-from loam.prompting.lint.schema import violations
 from loam.prompting.lint.settings import LintSettings
 from loam.prompting.lint.sheet import Sheet
+from loam.prompting.schemas import Problem, Schema
 
 _FEWEST, _MOST = 3, 5
 
@@ -43,7 +44,7 @@ def example_schema(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
                 line, "the answer of this example is not valid JSON", "write it as JSON: double quotes, true, null"
             )
         elif sheet.schema is not None:
-            for problem in violations(sheet.schema, value)[:1]:
+            for problem in _problems(sheet.schema, value):
                 yield Hit(line, f"this example breaks the schema: {problem}", "correct the example, or the schema")
     if sheet.schema is None:
         keyed = [(line, set(cast("dict[str, Any]", value))) for line, value in parsed if isinstance(value, dict)]
@@ -62,11 +63,19 @@ def _odd_ones(parsed: list[tuple[int, set[str]]]) -> Iterator[Hit]:
             yield Hit(line, said, "give all examples the same keys, or write the schema down")
 
 
+def _problems(schema: dict[str, Any], value: Any) -> tuple[Problem, ...]:
+    """The first thing that breaks the schema; none where the schema itself can't be used, which others tell."""
+    try:
+        return Schema(schema).problems(value, 1)
+    except ModelFailure:
+        return ()
+
+
 _BROKEN = object()
 
 
 def _parsed(output: str) -> Any:
     try:
         return json.loads(output)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _BROKEN

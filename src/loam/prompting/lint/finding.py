@@ -26,13 +26,17 @@ class Hit(Struct, frozen=True):
 
 
 class Rule(Struct, frozen=True):
-    """`on` is whether it runs unless settings say otherwise; `why` is one sentence for people."""
+    """`on` is whether it runs unless settings say otherwise; `why` is one sentence for people.
+
+    `words`: it reads what the instructions say, and so knows English alone.
+    """
 
     name: str
     severity: Severity
     why: str
     look: Callable[[Sheet, LintSettings], Iterator[Hit]]
     on: bool = True
+    words: bool = False
 
 
 class Finding(Struct, frozen=True):

@@ -21,6 +21,8 @@ IGNORE = "ignore-reason"
 """The rule on the comments themselves."""
 UNREADABLE = "unreadable"
 """What is said of a file that cannot be read as a prompt."""
+LANGUAGE = "language"
+"""What is said of a prompt whose words no rule can read."""
 AS_SHIPPED = LintSettings()
 
 
@@ -28,10 +30,10 @@ def lint(text: str, *, file: str = "-", settings: LintSettings = AS_SHIPPED) -> 
     """Everything to mend in a prompt, by line. Raises SettingsError for a rule that there is not."""
     check(settings)
     read = sheet(text)
-    found = [*_unreadable(read, file), *_comments(read, file)]
+    found = [*_unreadable(read, file), *_comments(read, file), *_foreign(read, file)]
     for rule in RULES:
         severity = severity_of(rule, settings)
-        if severity is not None:
+        if severity is not None and (read.english or not rule.words):
             found += [
                 Finding(file, hit.line, rule.name, severity, hit.message, hit.fix)
                 for hit in rule.look(read, settings)
@@ -73,6 +75,12 @@ def _comments(read: Sheet, file: str) -> Iterator[Finding]:
         else:
             continue
         yield Finding(file, one.line, IGNORE, "warning", message, "write: # loam: ignore RULE: the reason")
+
+
+def _foreign(read: Sheet, file: str) -> Iterator[Finding]:
+    if not read.english:
+        message = "this prompt is not in English: only its variables and examples were looked at"
+        yield Finding(file, 1, LANGUAGE, "note", message, "nothing to mend; ask a reader for what its words leave open")
 
 
 def _unreadable(read: Sheet, file: str) -> Iterator[Finding]:

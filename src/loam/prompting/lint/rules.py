@@ -11,20 +11,21 @@ from loam.prompting.lint.variables_rules import undeclared_variable, unfenced_va
 from loam.prompting.lint.wording import contradiction, vague_word
 
 
-def _rule(severity: Severity, look: Callable[[Sheet, LintSettings], Iterator[Hit]], *, on: bool = True) -> Rule:
-    return Rule(look.__name__.replace("_", "-"), severity, " ".join((look.__doc__ or "").split()), look, on)
+def _rule(severity: Severity, look: Callable[[Sheet, LintSettings], Iterator[Hit]], *, words: bool = False) -> Rule:
+    why = " ".join((look.__doc__ or "").split())
+    return Rule(look.__name__.replace("_", "-"), severity, why, look, words=words)
 
 
 RULES: tuple[Rule, ...] = (
-    _rule("warning", output_format),
-    _rule("warning", bound),
-    _rule("warning", edge_case),
-    _rule("warning", vague_word),
-    _rule("error", contradiction),
+    _rule("warning", output_format, words=True),
+    _rule("warning", bound, words=True),
+    _rule("warning", edge_case, words=True),
+    _rule("warning", vague_word, words=True),
+    _rule("error", contradiction, words=True),
     _rule("warning", unfenced_variable),
     _rule("error", example_schema),
     _rule("note", example_count),
-    _rule("warning", json_schema),
+    _rule("warning", json_schema, words=True),
     _rule("warning", unstable_prefix),
     _rule("error", undeclared_variable),
 )

@@ -26,4 +26,4 @@ class LintSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
     prefix: Annotated[
         int, Meta(ge=1, description="Characters of unchanging text after a changing one that are worth a cache.")
-    ] = 400
+    ] = 500

@@ -3,6 +3,7 @@
 Pure. Invariant: a rule speaks once a prompt, for it is about what the prompt as a whole leaves open.
 """
 
+import re
 from collections.abc import Iterator
 
 from loam.prompting.lint.finding import Hit
@@ -10,10 +11,12 @@ from loam.prompting.lint.sentences import bounds
 from loam.prompting.lint.settings import LintSettings
 from loam.prompting.lint.sheet import Sheet
 from loam.prompting.lint.signs import SIGNS
+from loam.prompting.lint.variables_rules import others_wrote
 from loam.prompting.lint.wording import vague
 
 _SHORT = 80  # characters; examples whose answers are no longer show how long an answer is
 _BARE = 25  # words; a prompt that is longer and uses no vague word has likely been thought about
+_FENCE = re.compile(r"```.*?```", re.DOTALL)
 _LOOSE, _LOOSEST = 4, 2
 """Marks of a specific prompt up to which silence is taken for silence: a prompt with more of them is likely to say the
 thing in words that no sign here knows. Measured: see bench/LINT.md."""
@@ -21,7 +24,7 @@ thing in words that no sign here knows. Measured: see bench/LINT.md."""
 
 def output_format(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
     """A model that is not told the form of its answer chooses another one each time, and programs cannot read it."""
-    if not _says_form(sheet) and _worth_telling(sheet, settings):
+    if not _says_form(sheet) and not _follows(sheet) and _worth_telling(sheet, settings):
         yield _whole(
             sheet,
             "nothing says what form the answer has",
@@ -31,7 +34,7 @@ def output_format(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
 
 def bound(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
     """Without a bound answers grow, cost more, and no test can say that one is too long."""
-    if not _says_size(sheet) and _worth_telling(sheet, settings):
+    if not _says_size(sheet) and not _follows(sheet) and _worth_telling(sheet, settings):
         yield _whole(
             sheet, "nothing bounds how long the answer is or how much is in it", 'add a number: "at most 3 sentences"'
         )
@@ -39,7 +42,7 @@ def bound(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
 
 def edge_case(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
     """Where the prompt is silent on odd input the model guesses, and guesses differently after each update."""
-    if _reads(sheet) and not _says_edge(sheet) and _worth_telling(sheet, settings):
+    if _reads(sheet, settings) and not _says_edge(sheet) and _worth_telling(sheet, settings):
         yield _whole(
             sheet,
             "nothing says what to do when the input is missing, unclear or about something else",
@@ -56,7 +59,7 @@ def _worth_telling(sheet: Sheet, settings: LintSettings) -> bool:
     if settings.thorough:
         return _marks(sheet) <= _LOOSE
     formed = _says_form(sheet) and _bare_json(sheet) is None
-    silent = not (formed or _says_size(sheet) or (_reads(sheet) and _says_edge(sheet)))
+    silent = not (formed or _says_size(sheet) or (_reads(sheet, settings) and _says_edge(sheet)))
     if not silent or _marks(sheet) > _LOOSEST:
         return False
     return len(sheet.text.split()) <= _BARE or vague(sheet, settings)
@@ -65,7 +68,13 @@ def _worth_telling(sheet: Sheet, settings: LintSettings) -> bool:
 def _says_form(sheet: Sheet) -> bool:
     if sheet.schema is not None or sheet.json_mode or sheet.examples:
         return True
-    return bool(SIGNS["form"].search(sheet.text)) or any(bounds(sheet.sentences))
+    text = _FENCE.sub(lambda found: " " if "{" in found[0] else found[0], sheet.text)  # a fenced input is no form
+    return bool(SIGNS["form"].search(text)) or any(bounds(sheet.sentences))
+
+
+def _follows(sheet: Sheet) -> bool:
+    """Whether the answer is the given text once more, changed: its form and length are those of the text."""
+    return bool(SIGNS["follows"].search(sheet.text))
 
 
 def _says_size(sheet: Sheet) -> bool:
@@ -79,9 +88,10 @@ def _says_edge(sheet: Sheet) -> bool:
     return any(SIGNS["edge"].search(sentence.text) for sentence in sheet.sentences)
 
 
-def _reads(sheet: Sheet) -> bool:
-    """Whether the prompt works on something that is given to it."""
-    return any(passage.slots for passage in sheet.told) or sheet.finished or bool(SIGNS["input"].search(sheet.text))
+def _reads(sheet: Sheet, settings: LintSettings) -> bool:
+    """Whether the prompt works on something that is given to it; a parameter of the team's own is no input."""
+    given = any(others_wrote(passage, slot, settings) for passage in sheet.told for slot in passage.slots)
+    return given or sheet.finished or bool(SIGNS["input"].search(sheet.text))
 
 
 def json_schema(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:

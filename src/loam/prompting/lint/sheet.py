@@ -14,12 +14,13 @@ from msgspec import Struct
 from loam.core.errors import ModelFailure
 from loam.prompting.lint.examples import Example, examples
 from loam.prompting.lint.sentences import Sentence, sentences
+from loam.prompting.lint.words import WORDS
 from loam.prompting.prompts import IGNORE, Front, divided, front_of, schema_of, spoken
 from loam.prompting.variables import Variable
 
 _SLOT = re.compile(
     r"\{\{\{?[ \t]*(?P<double>[A-Za-z_][\w.]*)[ \t]*\}\}\}?|\$\{(?P<shell>[A-Za-z_]\w*)\}|"
-    r"(?<![{$\w\"'])\{(?P<single>[A-Za-z_]\w*)\}(?!\})|<<(?P<angle>[A-Za-z_]\w*)>>"
+    r"(?<![{$\w\"'])\{(?P<single>[A-Za-z_]\w*(?:\.\w+|\[[^\[\]{}\n]*\]|\(\))*)\}(?!\})|<<(?P<angle>[A-Za-z_]\w*)>>"
 )
 _YAML = re.compile(r"\A---[ \t]*\n(?:[\w.-]+[ \t]*:.*\n|[ \t-].*\n)*?---[ \t]*\n")
 
@@ -105,6 +106,14 @@ class Sheet(Struct, frozen=True, kw_only=True, dict=True):
         return [(passage, example) for passage in self.told for example in passage.examples]
 
     @cached_property
+    def english(self) -> bool:
+        """Whether the instructions are in English, or too few words to tell."""
+        words = re.findall(r"[^\W\d_]+", self.text.lower())
+        ours, theirs = (sum(word in few for word in words) for few in (WORDS.english, WORDS.foreign))
+        other = sum(ord(word[0]) > 0x24F for word in words)  # letters beyond the Latin ones
+        return not (theirs >= 3 and theirs > ours) and other * 2 <= len(words)
+
+    @cached_property
     def text(self) -> str:
         """All instructions, without their examples."""
         return "\n\n".join(passage.prose for passage in self.told)
@@ -122,7 +131,8 @@ def sheet(text: str) -> Sheet:
     lines = text.split("\n")
     head = _YAML.match(text)
     skip = text.count("\n", 0, head.end()) if head else 0
-    return Sheet(passages=(Passage("system", _without_comments(lines[skip:]), skip + 1),), ignores=_ignores(lines))
+    said = _without_comments(lines[skip:])
+    return Sheet(passages=(Passage("system", said, skip + 1),), schema=_written_schema(said), ignores=_ignores(lines))
 
 
 def _own(text: str) -> Sheet:
@@ -140,7 +150,20 @@ def _own(text: str) -> Sheet:
     for (role, said, start), end in zip(spoken(body), [*(start - 1 for start in starts[1:]), len(rows)], strict=True):
         if said:
             passages.append(Passage(role, _without_comments(rows[start:end]), first + start))
+    schema = schema if schema is not None else _written_schema(body)
     return Sheet(passages=tuple(passages), schema=schema, declared=front.variables, ignores=_ignores(lines))
+
+
+def _written_schema(text: str) -> dict[str, Any] | None:
+    """A JSON Schema of an object that stands in the text on lines of its own."""
+    for found in re.finditer(r"^[ \t]*(?=\{)", text, re.MULTILINE):
+        try:
+            value, _ = json.JSONDecoder().raw_decode(text, found.end())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict) and isinstance(cast("dict[str, Any]", value).get("properties"), dict):
+            return cast("dict[str, Any]", value)
+    return None
 
 
 def _without_comments(lines: list[str]) -> str:
@@ -161,7 +184,7 @@ def _ignores(lines: list[str]) -> tuple[Ignore, ...]:
 def _messages(text: str) -> Sheet | None:
     try:
         given: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     body = cast("dict[str, Any]", given) if isinstance(given, dict) else {}
     listed = cast("list[Any]", given if isinstance(given, list) else body.get("messages") or [])

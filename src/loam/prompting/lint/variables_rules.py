@@ -18,6 +18,8 @@ _LITERAL = re.compile(
     r"\b\d{4}-\d\d-\d\dT\d\d:\d\d|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE
 )
 """A moment or an id, as programs write them."""
+_BRACES = re.compile(r"placeholder|variable|template|brace|token|syntax|`|such as|\blike\b|e\.g\.", re.IGNORECASE)
+"""What a line says that speaks about placeholders instead of having one."""
 
 
 def unfenced_variable(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
@@ -26,7 +28,7 @@ def unfenced_variable(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
         return
     for passage in sheet.told:
         for slot in passage.slots:
-            if _untrusted(passage, slot, settings) and not _fenced(passage.text, slot):
+            if others_wrote(passage, slot, settings) and not _fenced(passage.text, slot):
                 yield Hit(
                     slot.line,
                     f"{{{slot.name}}} looks like text that others wrote, and nothing marks where it begins and ends",
@@ -34,8 +36,9 @@ def unfenced_variable(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
                 )
 
 
-def _untrusted(passage: Passage, slot: Slot, settings: LintSettings) -> bool:
-    parts = re.split(r"[_.]|(?<=[a-z])(?=[A-Z])", slot.name)
+def others_wrote(passage: Passage, slot: Slot, settings: LintSettings) -> bool:
+    """Whether a variable holds what others wrote: by its name, or because it stands alone at the end of its line."""
+    parts = [part for part in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", slot.name) if part and not part.isdigit()]
     last = parts[-1].lower()
     if last in WORDS.parameters:
         return False
@@ -126,6 +129,7 @@ def undeclared_variable(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
         return
     if not sheet.declared:
         return
+    yield from _other_braces(sheet)
     used = [slot for passage in sheet.passages for slot in passage.slots if passage.text.startswith("{{", slot.start)]
     there = ", ".join(sheet.declared)
     for slot in used:
@@ -139,3 +143,17 @@ def undeclared_variable(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
         if name not in {slot.name for slot in used}:
             message = f"the variable {name} is declared and stands nowhere"
             yield Hit(1, message, f"write {{{{{name}}}}} where it belongs, or take it out of [variables]", whole=True)
+
+
+def _other_braces(sheet: Sheet) -> Iterator[Hit]:
+    """Placeholders as other tools write them, which Loam does not fill; not where braces are the topic."""
+    for passage in sheet.told:
+        for slot in passage.slots:
+            line = passage.text[passage.text.rfind("\n", 0, slot.start) + 1 :].split("\n")[0]
+            if not passage.text.startswith("{{", slot.start) and not _BRACES.search(line):
+                written = passage.text[slot.start : slot.end]
+                yield Hit(
+                    slot.line,
+                    f"{written} is no placeholder of a Loam prompt and is sent as it stands",
+                    f"write {{{{{slot.name}}}}} and declare it: [variables] {slot.name} = {{}}",
+                )

@@ -18,6 +18,15 @@ _PERSONA = re.compile(r"^(?:you are (?!to\b)|you're|act as|imagine you are|as an
 _HEADING = re.compile(r"^(?:#.*|(?:\S+ ){0,3}\S+:)$")
 _FACT = r"^(?:the|a|an|this|that|these|those|our|its)\s+{word}\s+[\w -]+?\s+(?:is|are|was|were|has|have)\b"
 _IDIOM = re.compile(r"(?:good (?:wishes|morning|evening|night|day|faith|luck)|better or worse)\b", re.IGNORECASE)
+_EXPLAINED = (
+    r"[\"“'`]{name}[\"”'`]",
+    r"\b(?:is|are|counts? as|call(?:ed)?|considered)\s+(?:only\s+)?{name}\s+(?:if|when|where|only|as long as)\b",
+    r"\b{name}\s+means\b",
+    r"^\W*{name}\W*[:=–—]",
+    r"\b(?:one of|either|labels?|categor\w+|options?|scale|as)\b[^.\n]*[:,]\s*(?:[\w-]+,\s*)*{name}(?:,|\s+or\b)",
+)
+"""How a prompt says what a word means in it, or that the word is one of its labels; {{name}} is the word."""
+_IMPROVES = re.compile(r"\b(?:make|makes|sound|look|be|write|read|do|give|find)\b[^.]*$", re.IGNORECASE)
 _RANKED = re.compile(rf"\b{NUMBER} (?:most )?$", re.IGNORECASE)
 _SIZES = ("short", "brief", "concise", "long", "detailed", "comprehensive")
 _CONDITION = re.compile(r"\b(?:if|when|unless|whenever|in case|where|except|otherwise|depending)\b", re.IGNORECASE)
@@ -32,6 +41,13 @@ _LANGUAGE = re.compile(
     r"\b(?i:answers?|respond|reply|write|output|speak|communicate)\b[^.]{0,40}?"
     rf"\bin (?P<language>{'|'.join(WORDS.languages)})\b"
 )
+_THEIRS = re.compile(
+    r"\b(?:answers?|respond|reply|write|output|speak)\b[^.]{0,40}?\bin "
+    r"(?:the (?:same )?language (?:of|in which|that|as)\b|"
+    r"(?:the |an? )?\w+(?:'s|s'|’s) (?:own )?language\b|their (?:own )?language\b)",
+    re.IGNORECASE,
+)
+"""In whatever language the other one speaks."""
 _LITTLE = re.compile(
     r"\b(?:the|an?|of|to|in|on|at|for|and|or|your?|its?|this|that|their|be|is|are|with|as|by|from|any)\b"
 )
@@ -46,8 +62,9 @@ _ONLY = re.compile(
     re.IGNORECASE,
 )
 _EXPLAIN = re.compile(
-    r"^(?:[-*•]\s*)?(?:(?:then|also|afterwards|finally|next|in addition),?\s+)?(?:please\s+)?"
-    r"(?:explain (?:your|the reason|why|how you)|justify|give (?:your|a|the) (?:reason|explanation)|"
+    r"^(?:[-*•]\s*)?(?:(?:(?:after|below|under|behind|beside|next to|following)\b[^,.]{0,40},|then|also|afterwards|"
+    r"finally|next|in addition),?\s+)?(?:please\s+)?"
+    r"(?:explain\b[^.]{0,30}\b(?:your|the reason|why|how you)\b|justify|give (?:your|a|the) (?:reason|explanation)|"
     r"describe your reasoning|add an? (?:explanation|comment))",
     re.IGNORECASE,
 )
@@ -74,20 +91,24 @@ def vague(sheet: Sheet, settings: LintSettings) -> bool:
 def _vague_words(sheet: Sheet, settings: LintSettings) -> Iterator[tuple[Sentence, str]]:
     """Each such word, once a sentence."""
     pattern = _vague(settings.vague)
+    sized = any(bound.way != "least" and not bound.part for bound in bounds(sheet.sentences))
     for sentence in sheet.sentences:
         text = "" if _HEADING.match(sentence.text) else _PERSONA.sub(" ", sentence.bare)
         seen: set[str] = set()
         for found in pattern.finditer(text):
             word = found[0].lower()
-            if word not in seen and not _defined(text, found, word):
+            if word not in seen and not _defined(text, found, word) and not (sized and word in _SIZES):
                 seen.add(word)
-                yield sentence, found[0]
+                if not _explained(sheet.text, word):
+                    yield sentence, found[0]
 
 
 def _defined(text: str, found: "re.Match[str]", word: str) -> bool:
     """Whether the sentence says what is meant, in brackets or by a number; or the word only names or states a fact."""
     before, after = text[: found.start()], text[found.end() :]
     if re.search(r"\b(?:is|are|was|were)(?:n't| not)?\s+$", before) or _IDIOM.match(text[found.start() :]):
+        return True
+    if word == "better" and not _IMPROVES.search(before):
         return True
     if word in ("brief", "short") and re.match(r"\s*(?:$|[.,;:)]|(?:and|between|in|into|of|to|for|is|has)\b)", after):
         return re.search(r"\b(?:the|a|this|each|every|of|in)\s+$", before) is not None
@@ -97,6 +118,12 @@ def _defined(text: str, found: "re.Match[str]", word: str) -> bool:
     if sized or _RANKED.search(before):
         return True
     return re.match(_FACT.format(word=re.escape(word)), text.strip(), re.IGNORECASE) is not None
+
+
+def _explained(text: str, word: str) -> bool:
+    """Whether the prompt says somewhere what the word means there, or uses it as the name of a label."""
+    name = re.escape(word)
+    return any(re.search(form.format(name=name), text, re.IGNORECASE | re.MULTILINE) for form in _EXPLAINED)
 
 
 def _definition(word: str) -> str:
@@ -169,6 +196,8 @@ def _opposed_bounds(found: list[Sentence]) -> Pairs:
 
 def _opposed_languages(found: list[Sentence]) -> Pairs:
     spoken = [(one, match["language"]) for one in found if (match := _LANGUAGE.search(one.bare))]
+    spoken += [(one, "") for one in found if _THEIRS.search(one.bare) and not _LANGUAGE.search(one.bare)]
+    spoken.sort(key=lambda pair: pair[0].line)
     for (first, one), (second, other) in combinations(spoken, 2):
         if one != other and not re.search(r"\bif\b|\bwhen\b|\bunless\b", f"{first.bare} {second.bare}", re.IGNORECASE):
             yield first, second

@@ -15,6 +15,8 @@ class Words(Struct, frozen=True, forbid_unknown_fields=True):
     changing: frozenset[str]
     answers: frozenset[str]
     units: tuple[str, ...]
+    english: frozenset[str]
+    foreign: frozenset[str]
     numbers: tuple[str, ...]
     languages: tuple[str, ...]
 
