@@ -6,6 +6,7 @@ light:
 ```python
 answer = loam.ask(loam.self_consistency(model, n=5), "What is 6 + 1?")
 city = loam.extract(City, "Lima has ten million people.", model="gpt-5-mini")
+ran = loam.agent(model, tools=[order], steps=5).run_sync("Where is order 7?")
 ```
 """
 
@@ -13,10 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loam.agents.door import agent as agent
+    from loam.agents.door import tool as tool
     from loam.doors import aask as aask
     from loam.doors import ask as ask
     from loam.doors import chain_of_thought as chain_of_thought
     from loam.doors import few_shot as few_shot
+    from loam.doors import react as react
     from loam.doors import self_consistency as self_consistency
     from loam.doors import structured as structured
     from loam.doors import zero_shot as zero_shot
@@ -26,9 +30,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_TECHNIQUES = ("zero_shot", "few_shot", "chain_of_thought", "self_consistency", "structured")
+_TECHNIQUES = ("zero_shot", "few_shot", "chain_of_thought", "self_consistency", "structured", "react")
 _DOORS = {
     **dict.fromkeys(("ask", "aask", *_TECHNIQUES), "loam.doors"),
+    **dict.fromkeys(("agent", "tool"), "loam.agents.door"),
     **dict.fromkeys(("extract", "aextract", "partials"), "loam.extracting"),
 }
 

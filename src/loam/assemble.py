@@ -191,6 +191,7 @@ def given_of(parts: Parts, model: Model) -> Given:
     return Given(
         model=model,
         quote=surroundings_of(parts).quote,
+        calls=surroundings_of(parts).calling,
         search=searching_of(parts).of,
         web=HttpWeb(),
         environment=os.environ,

@@ -36,6 +36,8 @@ self_consistency = partial(_door, "self_consistency")
 """`self_consistency(model, n=5, normalise="number")`"""
 structured = partial(_door, "structured")
 """`structured(model, schema={"type": "object"}, max_attempts=2)`"""
+react = partial(_door, "react")
+"""`react(model, max_attempts=2)`"""
 
 
 async def aask(model: Model, question: str | Sequence[Message], *, name: str = "", **sampling: Any) -> Answer:

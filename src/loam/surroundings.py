@@ -6,7 +6,7 @@ cost at any target of its chain, or there is none.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import structs
 
@@ -51,6 +51,7 @@ class Surroundings:
             quote=self.quote,
             draws=self.draws,
             reasons=self.reasons,
+            calls=self.calls,
             embed=embed,
             lint=self.lint,
             datasets=datasets,
@@ -84,6 +85,15 @@ class Surroundings:
 
     def reasons(self, call: Call) -> bool:
         return any(self._of(target).reasons(target.model) for target in self._chain(call)[:1])
+
+    def calls(self, call: Call) -> bool:
+        """Whether tools are called by the model itself, as far as can be said before it is asked."""
+        return self.calling(call.model) != "no"
+
+    def calling(self, model: str) -> Literal["yes", "no", "template"]:
+        """The same of a model by its name, with what only a checkpoint's own chat template says."""
+        chain = self._chain(Call(id="", model=model))
+        return self._of(chain[0]).calling if chain else "yes"
 
     def _of(self, target: Target) -> Capability:
         return self._capabilities.find(self._kinds.get(target.provider, ""), target.model)

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from msgspec import Struct
 
 from loam.agents import events
+from loam.agents.calling import Calls, chosen
 from loam.agents.desk import Desk
 from loam.agents.events import EventLog
 from loam.agents.loop import Agent, Quote
@@ -25,10 +26,13 @@ MIGRATIONS = events.MIGRATIONS
 
 
 class Given(Struct, frozen=True, kw_only=True):
-    """What agents have of other rooms. `model` is the whole road; `active` gives a key's principal as it is now."""
+    """What agents have of other rooms. `model` is the whole road; `active` gives a key's principal as it is now;
+    `calls` says of a model whether it calls tools by itself.
+    """
 
     model: Model
     quote: Quote
+    calls: Callable[[str], Calls]
     search: Search
     web: Web
     environment: Mapping[str, str]
@@ -45,7 +49,9 @@ async def open_agents(
     agents: dict[str, Agent] = {}
     for name, settings in wanted.items():
         settings.check(name)
-        agents[name] = Agent(name, settings, given.model, await open_tools(settings.tools, outside), given.quote)
+        calling = chosen(settings.calling, given.calls(settings.model))
+        tools = await open_tools(settings.tools, outside)
+        agents[name] = Agent(name, settings, given.model, tools, given.quote, calling=calling)
     desk = Desk(agents, EventLog(given.database), given.clock, given.active)
     stack.push_async_callback(desk.close)
     return agent_operations(desk)

@@ -5,7 +5,7 @@ Invariant: an event has its number once, whoever writes it; of two writers of on
 """
 
 import sqlite3
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -167,6 +167,14 @@ _encoder = msgspec.msgpack.Encoder()
 _event = msgspec.msgpack.Decoder(Event)
 _principal = msgspec.msgpack.Decoder(Principal)
 _RUN = "SELECT id, agent, principal, created_at FROM agent_runs"
+
+
+class Journal(Protocol):
+    """What the events of a run are written into."""
+
+    async def append(self, run_id: str, entry: Entry) -> None:
+        """As `EventLog.append`."""
+        ...
 
 
 class EventLog:

@@ -12,14 +12,15 @@ from decimal import Decimal
 import msgspec
 from msgspec import Struct, structs
 
+from loam.agents.calling import Calling, asked_as, held, longest
 from loam.agents.events import (
     Answered,
     Asked,
     Ended,
     Entry,
     Event,
-    EventLog,
     Failed,
+    Journal,
     Returned,
     Run,
     Started,
@@ -36,12 +37,16 @@ from loam.core.errors import ModelFailure
 from loam.core.money import MICRO, Money, dollars
 from loam.core.ports import Model
 from loam.core.tokens import upper_bound
+from loam.prompting.schemas import Schemas
 
 Quote = Callable[[Call], Money | None]
 
 
 class Agent(Struct, frozen=True):
-    """An agent as it can be run: `quote` gives the most that a call can cost, or None where no price is known."""
+    """An agent as it can be run: `quote` gives the most that a call can cost, or None where no price is known.
+
+    `calling` says how its model is asked for tools.
+    """
 
     name: str
     settings: AgentSettings
@@ -49,17 +54,19 @@ class Agent(Struct, frozen=True):
     tools: Mapping[str, AgentTool]
     quote: Quote
     source: Source | None = None
+    calling: Calling = "native"
 
 
 class Loop:
     """Drives one run; two of them must not drive the same run at once, and the log refuses the later one."""
 
-    def __init__(self, agent: Agent, run: Run, state: State, log: EventLog, clock: Clock) -> None:
+    def __init__(self, agent: Agent, run: Run, state: State, log: Journal, clock: Clock) -> None:
         self._agent = agent
         self._run = run
         self._log = log
         self._clock = clock
         self._tools = agent.tools
+        self._schemas = Schemas()
         self.state = state
 
     async def drive(self) -> None:
@@ -90,9 +97,10 @@ class Loop:
             return
         if self.state.failures:
             await self._clock.sleep(0.25 * 2**self.state.failures)
-        held = Asked(money or 0, tokens)
-        await self.write(held)
-        await self.write(await self._ask(call, held))
+        calling, limits = self._agent.calling, self._agent.settings.limits
+        holds = held(Asked(money or 0, tokens), Asked(self.state.money, self.state.tokens), calling, limits)
+        await self.write(holds)
+        await self.write(await self._ask(asked_as(call, calling, holds, limits), holds))
 
     def _spent_steps(self) -> Ended | None:
         state, settings = self.state, self._agent.settings
@@ -132,7 +140,8 @@ class Loop:
         return call
 
     def _worst(self, call: Call) -> tuple[Money | None, int]:
-        return self._agent.quote(call), upper_bound(call) + self._agent.settings.max_tokens
+        asked = longest(call, self._agent.calling, self._schemas)
+        return self._agent.quote(asked), upper_bound(asked) + self._agent.settings.max_tokens
 
     async def _ask(self, call: Call, held: Asked) -> Answered | Failed:
         collector = Collector()

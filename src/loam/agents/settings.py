@@ -93,6 +93,10 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         float,
         Meta(gt=0, description="Seconds within which a call that waits must be decided on; then it counts as denied."),
     ] = 604_800.0
+    calling: Annotated[
+        Literal["auto", "native", "text"],
+        Meta(description="How the model calls tools: by its own means, in text (ReAct), or `auto`: as it can."),
+    ] = "auto"
     tools: dict[str, ToolSettings] = {}
     limits: LimitSettings = LimitSettings()
 

@@ -26,8 +26,8 @@ from loam.kinds import asked_as
     "--technique",
     "techniques",
     multiple=True,
-    help="zero_shot, few_shot, chain_of_thought, self_consistency, structured, or JSON with a name and options; more "
-    "than one nest, the outermost first.",
+    help="zero_shot, few_shot, chain_of_thought, self_consistency, structured, react, or JSON with a name and options; "
+    "more than one nest, the outermost first.",
 )
 @click.option("--system", help="A system message.")
 @click.option("--max-tokens", type=int, help="Longest answer in tokens.")

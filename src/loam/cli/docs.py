@@ -96,12 +96,16 @@ def techniques_page() -> str:
             row.enforces,
             ", ".join(row.drops),
             row.limits,
+            row.calling,
             row.date,
             row.source if row.verified else f"**not verified**: {row.source}",
         )
         for row in known
     ]
-    lines += ["", *_table(("kind", "models", "enforces", "words left out", "not with", "of", "source"), rows)]
+    lines += [
+        "",
+        *_table(("kind", "models", "enforces", "words left out", "not with", "calls tools", "of", "source"), rows),
+    ]
     return _page("Techniques", lines)
 
 

@@ -29,16 +29,22 @@ def _never(_: Call) -> bool:
     return False
 
 
+def _always(_: Call) -> bool:
+    return True
+
+
 class Around(Struct, frozen=True, kw_only=True):
     """`quote`: the most that a call can cost, None where that can't be known; without it no cap in money can be kept.
 
-    `draws`: how many answers the model gives to one prompt. `reasons`: whether it reasons by itself. `same`, or else
-    `embed`, tells answers of one meaning. `datasets`: sets of examples by name. `schemas`: those compiled before.
+    `draws`: how many answers the model gives to one prompt. `reasons`, `calls`: whether it reasons, or calls tools, by
+    itself. `same`, or else `embed`, tells answers of one meaning. `datasets`: sets of examples by name. `schemas`:
+    those compiled before.
     """
 
     quote: Callable[[Call], Money | None] | None = None
     draws: Callable[[Call], int] = _alone
     reasons: Callable[[Call], bool] = _never
+    calls: Callable[[Call], bool] = _always
     embed: Embed | None = None
     same: Same | None = None
     lint: Lint | None = None

@@ -29,6 +29,7 @@ class Capability(Struct, frozen=True, forbid_unknown_fields=True):
     drops: tuple[str, ...] = ()
     choices: bool = False
     reasoning: tuple[str, ...] = ()
+    calling: Literal["yes", "no", "template"] = "yes"
 
     @property
     def takes(self) -> str:

@@ -117,9 +117,9 @@ def _weaker(word: str, schema: dict[str, Any], drops: frozenset[str], dropped: s
     return {name: what for name, what in said.items() if name not in schema}
 
 
-_MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
-_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-_SCHEMAS = (
+MAPS = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+SCHEMAS = (
     "items", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "unevaluatedItems",
     "unevaluatedProperties",
 )  # fmt: skip
@@ -134,11 +134,11 @@ def relaxed(schema: Any, drops: frozenset[str], dropped: set[str]) -> Any:
         if word in drops:
             dropped.add(word)
             kept |= _weaker(word, cast("dict[str, Any]", schema), drops, dropped)
-        elif word in _MAPS and isinstance(value, dict):
+        elif word in MAPS and isinstance(value, dict):
             inner = cast("dict[str, Any]", value)
             kept[word] = {name: relaxed(one, drops, dropped) for name, one in inner.items()}
-        elif word in _LISTS and isinstance(value, list):
+        elif word in LISTS and isinstance(value, list):
             kept[word] = [relaxed(one, drops, dropped) for one in cast("list[Any]", value)]
         else:
-            kept[word] = relaxed(value, drops, dropped) if word in _SCHEMAS else value
+            kept[word] = relaxed(value, drops, dropped) if word in SCHEMAS else value
     return kept

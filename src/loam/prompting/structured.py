@@ -20,8 +20,7 @@ from loam.prompting.around import NOTHING, Around
 from loam.prompting.fitting import NAME
 from loam.prompting.purse import capped
 from loam.prompting.samples import Sampler, split
-from loam.prompting.schemas import Schema
-from loam.prompting.tries import Also, Gate, Stream, Tries, asked_again, judge, thinking_of, with_reasoning
+from loam.prompting.tries import Also, Checks, Gate, Stream, Tries, asked_again, judge, thinking_of, with_reasoning
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_field="name"):
@@ -46,7 +45,8 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_fie
 class Structured:
     """Answers of `inner`, checked against the schema of `call.output`; what does not fit is asked again.
 
-    `also` says what else is wrong with the text of an answer that fits: rules that a schema has no words for.
+    `also` says what else is wrong with the text of an answer that fits: rules that a schema has no words for. `checks`
+    are rules to hold it to in the place of the schema, where they say better what is wrong.
     """
 
     def __init__(
@@ -56,11 +56,13 @@ class Structured:
         around: Around = NOTHING,
         *,
         also: Also | None = None,
+        checks: Checks | None = None,
     ) -> None:
         self._inner = inner
         self._options = options
         self._around = around
         self._also = also
+        self._checks = checks
 
     def answer(self, call: Call) -> AsyncGenerator[Delta, None]:
         options = self._options
@@ -101,9 +103,8 @@ class Structured:
         """Several answers: each is had by itself, and all of them share the caps."""
         options, n = self._options, call.sampling.n
         model = capped(self._inner, options.max_cost_usd, options.max_tokens, self._around.quote)
-        each = Structured(
-            model, structs.replace(options, max_cost_usd=None, max_tokens=None), self._around, also=self._also
-        )
+        uncapped = structs.replace(options, max_cost_usd=None, max_tokens=None)
+        each = Structured(model, uncapped, self._around, also=self._also, checks=self._checks)
         branches = Branches(call)
         sampler = Sampler(each, branches)
         try:
@@ -119,8 +120,10 @@ class Structured:
         for delta in deltas_of(Answer(choices, branches.usage, samples[0].head)):
             yield delta
 
-    def _schema(self, call: Call) -> Schema:
+    def _schema(self, call: Call) -> Checks:
         if call.task != "chat":
             raise refuse("unsupported", "only a chat call has an answer with a schema", param="response_format")
+        if self._checks is not None:
+            return self._checks
         output = call.output
         return self._around.schemas.get(True if output is None or output.schema is None else output.schema)

@@ -14,7 +14,7 @@ from loam.core.answers import refused
 from loam.core.calls import Call, Delta, Wish
 from loam.core.errors import ModelFailure, refuse
 from loam.core.ports import Model
-from loam.prompting import chain_of_thought, few_shot, self_consistency, structured, zero_shot
+from loam.prompting import chain_of_thought, few_shot, react, self_consistency, structured, zero_shot
 from loam.prompting.around import NOTHING, Around
 from loam.prompting.purse import capped
 
@@ -34,6 +34,7 @@ TECHNIQUES: dict[str, tuple[Any, Build]] = {
     chain_of_thought.NAME: (chain_of_thought.Options, chain_of_thought.ChainOfThought),
     self_consistency.NAME: (self_consistency.Options, self_consistency.SelfConsistency),
     structured.NAME: (structured.Options, structured.Structured),
+    react.NAME: (react.Options, react.ReAct),
 }
 """A row a technique: what it may be told, and how it is put around a model."""
 
@@ -86,15 +87,20 @@ def ordered(options: list[Any], *, formed: bool) -> list[Any]:
     """The techniques of a call, outermost first.
 
     Where the answer has a form, it is checked innermost, so that each sample of a vote fits; and a chain of thought is
-    then the first of two passes, since reasoning has no place in the form.
+    then the first of two passes, since reasoning has no place in the form. ReAct stands inside all of them: a turn of
+    it has a thought of its own, and the form is that of the answer in the turn.
     """
+    act = [one for one in options if isinstance(one, react.Options)][:1]
+    if act:
+        options = [one for one in options if not isinstance(one, (react.Options, chain_of_thought.Options))]
     form = next((one for one in options if isinstance(one, structured.Options)), None)
     if form is None and not formed:
-        return options
+        return options + act
     form = form or structured.Options()
     if any(isinstance(one, chain_of_thought.Options) for one in options):
         form = structs.replace(form, two_pass=True)
-    return [one for one in options if not isinstance(one, (structured.Options, chain_of_thought.Options))] + [form]
+    rest = [one for one in options if not isinstance(one, (structured.Options, chain_of_thought.Options))]
+    return [*rest, form, *act]
 
 
 def technique(model: Model, wish: Wish, around: Around = NOTHING) -> Model:

@@ -6,7 +6,7 @@ one failed try, the last; in a live stream nothing passes that says the answer h
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct, structs
 
@@ -21,9 +21,11 @@ from loam.prompting.fitting import JSON_ONLY, NAME
 from loam.prompting.instructing import instructed
 from loam.prompting.json_text import json_in, partial
 from loam.prompting.purse import CAP
-from loam.prompting.schemas import Problem, Schema
+from loam.prompting.schemas import Problem
 
 Stream = Literal["auto", "live", "held"]
+INVALID = "invalid_output"
+"""The code of the failure where no answer fits."""
 _SHOWN = 8_000  # characters of a failed try that the model is shown again
 _OWN_ENDS: tuple[Finish, ...] = ("refusal", "content_filter")  # they say themselves that there is no answer
 _CUT: tuple[Finish, ...] = ("length", "context_window")
@@ -47,7 +49,13 @@ class Verdict(Struct, frozen=True):
 Also = Callable[[str], Sequence[Problem]]
 
 
-def judge(answer: Answer, schema: Schema, *, live: bool, also: Also | None = None) -> Verdict:
+class Checks(Protocol):
+    """What an answer is held to: a schema, or rules that say better what is wrong."""
+
+    def problems(self, value: Any, most: int = 10) -> tuple[Problem, ...]: ...
+
+
+def judge(answer: Answer, schema: Checks, *, live: bool, also: Also | None = None) -> Verdict:
     """Whether an answer fits. What was sent `live` must be JSON as it stands; else words around it are cut off."""
     choice = answer.choices[0] if answer.choices else Choice()
     if answer.tool_calls or choice.refusal or choice.finish in _OWN_ENDS:
@@ -145,7 +153,7 @@ class Tries:
                 message=message,
                 provider=asker or "the model",
                 should_retry=False,
-                code="invalid_output",
+                code=INVALID,
                 param="response_format",
                 details={"attempts": self.report, "usage": used},
             )

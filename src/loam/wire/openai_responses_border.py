@@ -72,7 +72,11 @@ class ResponseStreamEncoder:
         return b"".join(events)
 
     def step(self, step: Step) -> bytes:
-        return b""  # its clients read every event as one of their own
+        """Says once more that the response is in progress, which clients pass over, and how it is made."""
+        events = [] if self._started else self._begin()
+        told = {"technique": step.technique, "event": step.event, **step.details}
+        again = {"type": "response.in_progress", "response": self._response("in_progress"), "loam": told}
+        return b"".join((*events, self._event(again)))
 
     def end(self, loam: dict[str, Any] | None) -> bytes:
         events = [] if self._started else self._begin()
