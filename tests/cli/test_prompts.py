@@ -83,3 +83,21 @@ def test_requirements_become_checks_and_two_prompts_are_weighed_by_them(loam: Pr
     assert (weighed["cases"], weighed["failed"]) == (2, 0)
     assert weighed["within"]["low"] <= weighed["difference"] <= weighed["within"]["high"]
     assert "--set" in loam.run("lint", "vague.md", "--prove", "support.md").err
+    (loam.folder / "broken.json").write_text('{"checks": [{"id": "a", "kind": "most", "unit": "smile"}]}')
+    refused = loam.run("lint", "vague.md", "--prove", "support.md", *words, "--checks", "broken.json")
+    assert (refused.status, "nobody can count smile" in refused.err) == (2, True)
+
+
+def test_recorded_answers_are_held_against_a_prompt_or_a_file_of_checks(loam: Program) -> None:
+    (loam.folder / "checks.json").write_text(loam.run("lint", "support.md", "--requirements").out)
+    (loam.folder / "answers.jsonl").write_text('"One."\n\n{"answer": "One. Two. Three. Four. Five."}\n')
+    held = loam.run("lint", "--checks", "checks.json", "--answers", "answers.jsonl", "--format", "json")
+    assert held.status == 1
+    assert (held.report["answers"], held.report["passed"]) == (2, 1)
+    assert held.report["scores"][0]["failed"] == [{"answer": 1, "problem": "it has 5 sentences"}]
+    plain = loam.run("lint", "support.md", "--answers", "answers.jsonl", "--fail-on", "never")
+    assert plain.status == 0
+    assert "answer 2: it has 5 sentences" in plain.out
+    (loam.folder / "answers.jsonl").write_text('"One."\n{"answr": 1}\n')
+    assert "answers.jsonl, line 2" in loam.run("lint", "support.md", "--answers", "answers.jsonl").err
+    assert "name a file" in loam.run("lint", "--answers", "answers.jsonl").err

@@ -12,8 +12,11 @@ import msgspec
 from msgspec import structs
 
 from loam import __version__
+from loam.cli.holding import answers_in, checks_in
+from loam.cli.holding import tell as tell_report
 from loam.cli.proving import Comparison, compared, tell
 from loam.config import load
+from loam.evaluation.checks import scored
 from loam.prompting.lint.finding import SEVERITIES, Finding
 from loam.prompting.lint.linter import lint, severity_of
 from loam.prompting.lint.requirements import requirements
@@ -41,7 +44,12 @@ _COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 @click.option("--prove", "better", metavar="PROMPT", help="Ask this prompt too, on every case of --set, and compare.")
 @click.option("--set", "cases", metavar="FILE", help="With --prove: cases, one JSON object a line.")
 @click.option(
-    "--checks", metavar="FILE", help="With --prove: checks; without it, those that --prove's prompt requires."
+    "--checks",
+    metavar="FILE",
+    help="With --prove or --answers: checks as --requirements prints them; without it, those that the prompt requires.",
+)
+@click.option(
+    "--answers", metavar="FILE", help='Hold recorded answers, one JSON text or {"answer"} a line, against checks.'
 )
 @click.option("--model", default="", help="With --prove: who is asked; without it, whom the prompt names.")
 def command(
@@ -61,11 +69,15 @@ def command(
     loam lint prompts/
     loam lint support.md --format sarif > lint.sarif
     loam lint support.md --requirements > checks.json
+    loam lint --checks checks.json --answers answers.jsonl
     loam lint vague.md --prove specific.md --set cases.jsonl --model fast
     """
     settings = _settings(changes, thorough=thorough)
     if listing:
         _list(settings)
+        return
+    if wish["answers"] is not None:
+        _hold(dict(_read(paths)) if paths or not wish["checks"] else {}, form, wish)
         return
     texts = dict(_read(paths))
     if wanted:
@@ -91,6 +103,20 @@ def _show(texts: dict[str, str], settings: LintSettings, form: str, fail_on: str
         _tell(findings, len(texts))
     grave = SEVERITIES[SEVERITIES.index(cast("Any", fail_on)) :] if fail_on != "never" else ()
     if any(finding.severity in grave for finding in findings):
+        raise SystemExit(1)
+
+
+def _hold(texts: dict[str, str], form: str, wish: dict[str, Any]) -> None:
+    if wish["checks"]:
+        checks = checks_in(wish["checks"])
+    else:
+        _only(texts, "--answers")
+        checks = tuple(check for text in texts.values() for check in requirements(text))
+    report = scored(checks, answers_in(wish["answers"]))
+    click.echo(
+        json.dumps(msgspec.to_builtins(report), indent=2, ensure_ascii=False) if form == "json" else tell_report(report)
+    )
+    if report.passed < report.answers and wish["fail_on"] != "never":
         raise SystemExit(1)
 
 

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
 from msgspec import Struct
 
+from loam.cli.holding import checks_in
 from loam.cli.reach import Gateway, Refused, gateway
 from loam.core.calls import Call, Delta
 from loam.core.clock import SystemClock, new_id
@@ -18,8 +19,6 @@ from loam.evaluation.intervals import Interval, bootstrap
 from loam.prompting.lint.checks import Check
 from loam.prompting.lint.proof import Case, Trial, prove, sign_test
 from loam.prompting.lint.requirements import requirements
-
-T = TypeVar("T")
 
 
 class Comparison(Struct, frozen=True):
@@ -45,7 +44,7 @@ class Comparison(Struct, frozen=True):
 def compared(first: str, second: str, *, cases: str, checks: str | None, model: str) -> Comparison:
     """Asks both prompts every case. Raises LoamError, click.UsageError."""
     asked = _lines(cases)
-    held = _file(checks, _Checks).checks if checks else requirements(second)
+    held = checks_in(checks) if checks else requirements(second)
     runs = [check for check in held if check.kind != "judge"]
     clock = SystemClock()
     with gateway() as reached:
@@ -129,17 +128,6 @@ class _Reached:
         except Refused as error:
             raise fail("server", "gateway", str(error)) from error
         yield Delta(text=answer["choices"][0]["message"]["content"] or "", finish="stop")
-
-
-class _Checks(Struct, frozen=True):
-    checks: list[Check]
-
-
-def _file(path: str, type_: type[T]) -> T:
-    try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=type_)
-    except (OSError, msgspec.DecodeError) as error:
-        raise click.UsageError(f"{path}: {error}") from error
 
 
 def _lines(path: str) -> list[Case]:
