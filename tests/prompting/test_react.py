@@ -85,7 +85,7 @@ async def test_an_action_leaves_as_a_call_of_a_tool_and_the_thought_as_reasoning
     asked = model.calls[0]
     assert asked.tools == ()
     assert asked.output is not None
-    assert "order: Looks up an order." in asked.messages[0].text
+    assert "order: Looks up an order. {" in asked.messages[0].text
     assert "\nObservation" in asked.sampling.stop
 
 

@@ -48,6 +48,7 @@ class Output(Struct, frozen=True):
     """The shape the answer must have: free JSON, or JSON that a schema accepts.
 
     `mode` says how a provider is held to it: `native` (by its own means), `prompted` (told in words), or as it can.
+    `told`: the messages say in words what is wanted, so nobody need write the schema there.
     """
 
     kind: Literal["json", "schema"]
@@ -56,6 +57,7 @@ class Output(Struct, frozen=True):
     description: str = ""
     strict: bool | None = None
     mode: Literal["auto", "native", "prompted"] = "auto"
+    told: bool = False
 
 
 class Sampling(Struct, frozen=True):

@@ -90,7 +90,8 @@ def fit_of(output: Output, row: Capability) -> Fit:
         if row.enforces == "none" or output.mode == "prompted":
             return Fit(None, "prompted", JSON_ONLY)
         return Fit(output, "json")
-    written = f"{JSON_ONLY} {_SCHEMA}{msgspec.json.encode(output.schema).decode()}"
+    schema_in_words = "" if output.told else f" {_SCHEMA}{msgspec.json.encode(output.schema).decode()}"
+    written = JSON_ONLY + schema_in_words
     if output.mode == "prompted" or (row.enforces == "none" and output.mode != "native"):
         return Fit(None, "prompted", written)
     if row.enforces == "json" and output.mode != "native":
@@ -99,9 +100,10 @@ def fit_of(output: Output, row: Capability) -> Fit:
     schema = output.schema
     if row.drops and (output.strict or not row.strict):
         schema = cast("dict[str, Any]", relaxed(schema, frozenset(row.drops), dropped))
-    told = structs.replace(output, schema=schema)
+    sent = structs.replace(output, schema=schema)
     sure = row.sure and (bool(output.strict) or not row.strict)
-    return Fit(told, "native" if sure else "offered", "" if row.sees else written, tuple(sorted(dropped)))
+    known = row.sees or output.told
+    return Fit(sent, "native" if sure else "offered", "" if known else written, tuple(sorted(dropped)))
 
 
 def _weaker(word: str, schema: dict[str, Any], drops: frozenset[str], dropped: set[str]) -> dict[str, Any]:

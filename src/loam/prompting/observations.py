@@ -91,17 +91,13 @@ def instruction(tools: Iterable[tuple[str, str, Any]], *, several: bool, may_ans
     action = '{"tool": "NAME", "arguments": {…}}'
     call = f'{{"thought": "…", "actions": [{action}, …]}}' if several else f'{{"thought": "…", "action": {action}}}'
     lines = [
-        "You act by tools. Each of your turns is one JSON object and nothing else. In `thought` say briefly what you "
-        "know and what you need next. Then either call:",
+        "You act by tools. Each turn you write one JSON object and nothing else: what you think, and a call of a tool,",
         call,
     ]
-    lines += ["or, when you know enough, answer:", '{"thought": "…", "answer": "…"}'] if may_answer else []
-    lines += [
-        f"After a call you are given its {OBSERVED.lower()} by the program that runs the tool. Never write one "
-        f"yourself, and never guess what a tool would say. {NOTE}",
-        "The tools:",
-    ]
+    lines += ["or, when you know enough, the answer:", '{"thought": "…", "answer": "…"}'] if may_answer else []
+    lines.append(f"{OBSERVED}s of calls are given to you; never write or guess one. {NOTE}")
+    lines.append("Tools:")
     for name, does, parameters in tools:
         schema = msgspec.json.encode(parameters or {"type": "object"}).decode()
-        lines.append(f"- {name}: {does or 'no description'}\n  arguments: {schema}")
+        lines.append(f"{name}: {does} {schema}" if does else f"{name}: {schema}")
     return "\n".join(lines)

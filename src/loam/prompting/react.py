@@ -47,7 +47,13 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_fie
             description="Whether the provider enforces a turn's form (`native`), is told it (`prompted`), or as it can."
         ),
     ] = "auto"
-    max_thought: Annotated[int, Meta(ge=1, description="Longest thought in characters.")] | None = None
+    max_thought: (
+        Annotated[
+            int,
+            Meta(ge=1, description="Longest thought in characters; left out: as many as the turn may have tokens."),
+        ]
+        | None
+    ) = None
     max_attempts: Annotated[int, Meta(ge=1, le=10, description="How often the model is asked for a turn in all.")] = 3
     max_tokens: Annotated[int, Meta(ge=1, description="Most tokens of all tries together.")] | None = None
     max_cost_usd: Annotated[float, Meta(gt=0, description="Most that all tries may cost together.")] | None = None
@@ -96,7 +102,8 @@ class ReAct:
                 async for delta in deltas:
                     yield delta
             return
-        actions = Actions(call, self._around.schemas, max_thought=self._options.max_thought)
+        most = self._options.max_thought or call.sampling.max_tokens  # about a quarter of it, so that an act has room
+        actions = Actions(call, self._around.schemas, max_thought=most)
         collector, done = Collector(), dict[str, Any]()
         async with aclosing(self._tried(model, self._asked(call, actions), actions)) as deltas:
             async for delta in deltas:
@@ -189,7 +196,7 @@ def asked_in_text(call: Call, actions: Actions) -> Call:
     asked = structs.replace(
         plain,
         messages=messages,
-        output=Output("schema", actions.schema(), name="turn"),
+        output=Output("schema", actions.schema(), name="turn", told=call.output is None),
         sampling=structs.replace(plain.sampling, logprobs=False, top_logprobs=None),
     )
     return instructed(asked, instruction(tools, several=actions.several, may_answer=actions.may_answer))
