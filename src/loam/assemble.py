@@ -198,6 +198,7 @@ def given_of(parts: Parts, model: Model) -> Given:
         database=parts.database,
         clock=parts.clock,
         active=lambda principal: parts.keyring.renew(principal, parts.clock.now()),
+        keep_days=parts.settings.retention.run_days,
     )
 
 

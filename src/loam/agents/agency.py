@@ -3,6 +3,9 @@
 Knows this room; of other rooms only what it is given. Invariant: whatever is opened here is closed with the stack.
 """
 
+import asyncio
+import logging
+import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
@@ -18,11 +21,14 @@ from loam.agents.settings import AgentSettings
 from loam.agents.tools import Outside, Search, open_tools
 from loam.core.calls import Principal
 from loam.core.clock import Clock
+from loam.core.errors import LoamError
 from loam.core.operations import Operation
 from loam.core.ports import Model, Web
 from loam.storage.database import Database
 
 MIGRATIONS = events.MIGRATIONS
+_EVERY = 30.0  # seconds between two sweeps
+_log = logging.getLogger("loam.agents")
 
 
 class Given(Struct, frozen=True, kw_only=True):
@@ -39,6 +45,7 @@ class Given(Struct, frozen=True, kw_only=True):
     database: Database
     clock: Clock
     active: Callable[[Principal], Principal]
+    keep_days: float
 
 
 async def open_agents(
@@ -54,4 +61,20 @@ async def open_agents(
         agents[name] = Agent(name, settings, given.model, tools, given.quote, calling=calling)
     desk = Desk(agents, EventLog(given.database), given.clock, given.active)
     stack.push_async_callback(desk.close)
+    stack.push_async_callback(_stop, asyncio.ensure_future(_tend(desk, given)))
     return agent_operations(desk)
+
+
+async def _tend(desk: Desk, given: Given) -> None:
+    """Sweeps now and then until cancelled; a sweep that fails is logged and tried again the next time."""
+    while True:
+        try:
+            await desk.sweep(given.keep_days)
+        except (sqlite3.Error, LoamError):
+            _log.exception("the runs of agents could not be looked through")
+        await given.clock.sleep(_EVERY)
+
+
+async def _stop(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])

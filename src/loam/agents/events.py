@@ -225,6 +225,16 @@ class EventLog:
         query = f"{_RUN} WHERE last = 'wanted' AND (? = '' OR key_id = ?) ORDER BY last_at LIMIT ?"
         return await self._runs(query, (key_id, key_id, limit))
 
+    async def due(self, now: float) -> list[Run]:
+        """The runs of all agents whose wait for a decision has expired."""
+        query = (
+            "SELECT id, agent, principal, created_at, (SELECT event FROM agent_events WHERE run = id ORDER BY seq DESC "
+            "LIMIT 1) FROM agent_runs WHERE last = 'wanted'"
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).fetchall())
+        last = [(_run(row[:4]), _event.decode(row[4])) for row in rows]
+        return [run for run, event in last if isinstance(event, Wanted) and 0 < event.expires <= now]
+
     async def events(self, run_id: str, after: int = 0, limit: int = -1) -> list[Entry]:
         query = "SELECT seq, at, event FROM agent_events WHERE run = ? AND seq > ? ORDER BY seq LIMIT ?"
         values = (run_id, after, limit)

@@ -57,6 +57,13 @@ class Agent(Struct, frozen=True):
     calling: Calling = "native"
 
 
+async def write(log: EventLog, clock: Clock, run: Run, state: State, event: Event) -> None:
+    """Puts an event on record, and the state where it leads. Raises ModelFailure (conflict) for one that is behind."""
+    entry = Entry(state.seq + 1, clock.now(), event)
+    await log.append(run.id, entry)
+    state.take(entry)
+
+
 class Loop:
     """Drives one run; two of them must not drive the same run at once, and the log refuses the later one."""
 
@@ -82,10 +89,7 @@ class Loop:
                 await self._think()
 
     async def write(self, event: Event) -> None:
-        """Puts an event on record, and the run where it leads."""
-        entry = Entry(self.state.seq + 1, self._clock.now(), event)
-        await self._log.append(self._run.id, entry)
-        self.state.take(entry)
+        await write(self._log, self._clock, self._run, self.state, event)
 
     async def _think(self) -> None:
         await self._look()
@@ -210,7 +214,7 @@ class Loop:
         """What keeps a call from being made now: its arguments, a person who must decide or has said no."""
         settings, name = tool.settings, pending.call.name
         if pending.stage == "denied":
-            said = "a person did not allow this call" if pending.why == "approval" else "the call was not made again"
+            said = "this call was not allowed" if pending.why == "approval" else "the call was not made again"
             return _told(pending, f"{said}: {pending.reason or 'no reason given'}")
         wrong = read_arguments(tool, pending.arguments)
         if isinstance(wrong, str):

@@ -51,9 +51,11 @@ class Bell:
     def ring(self) -> None:
         self._rung.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Until it rings, or rang since the last time, for so many seconds at most."""
+    async def wait(self, seconds: float) -> bool:
+        """Until it rings, or rang since the last time, for so many seconds at most; whether it did."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._rung.wait()
+        rung = self._rung.is_set()
         self._rung.clear()
+        return rung

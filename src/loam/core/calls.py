@@ -20,6 +20,9 @@ Task = Literal["chat", "complete", "embed", "count"]
 RAG = "rag:"
 """A model whose name begins so is a collection: it answers from the documents of the one that the rest names."""
 
+AGENT = "agent:"
+"""An agent is named so where a key's `models` say what it may use."""
+
 PROMPT = "prompt:"
 """A model whose name begins so is a prompt: NAME, NAME@LABEL or NAME@HASH, and the prompt says whom to ask."""
 

@@ -27,6 +27,7 @@ class RetentionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     call_days: Annotated[_Days, Meta(description="Days for which calls are kept, with their cost and feedback.")] = (
         400.0
     )
+    run_days: Annotated[_Days, Meta(description="Days for which runs of agents are kept after their end.")] = 30.0
     max_megabytes: Annotated[
         float, Meta(gt=0, description="Size of the database above which the oldest requests and answers go early.")
     ] = 20_000.0
