@@ -57,7 +57,7 @@ class Agent(Struct, frozen=True):
     calling: Calling = "native"
 
 
-async def write(log: EventLog, clock: Clock, run: Run, state: State, event: Event) -> None:
+async def write(log: Journal, clock: Clock, run: Run, state: State, event: Event) -> None:
     """Puts an event on record, and the state where it leads. Raises ModelFailure (conflict) for one that is behind."""
     entry = Entry(state.seq + 1, clock.now(), event)
     await log.append(run.id, entry)
