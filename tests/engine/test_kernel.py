@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from loam.engine import kernel
-from loam.engine.adapters import Adapter, LowRank
 from loam.engine.kernel import binding, build, weights
 from loam.engine.kernel.binding import Kind
 from loam.engine.kernel.run import Compiled
@@ -238,30 +237,6 @@ def test_int4_stays_with_torch(made: Path, built: Path) -> None:
     model = load(make(made / "llama", "llama"), weights="int4").model
     assert kernel.compiled(model, threads=1, cache=built, tell=told.append) is None
     assert "int4" in told[0]
-
-
-def test_spans_with_an_adapter_are_torchs_and_the_others_do_not_notice(made: Path, built: Path) -> None:
-    model = of_family(made, "llama")
-    layer = model.layers[1].self_attn.q_proj
-    torch.manual_seed(3)
-    low_rank = LowRank(torch.randn(4, 64) * 0.3, torch.randn(layer.out_features, 4) * 0.3)
-    model.adapters["styled"] = Adapter("styled", {layer: low_rank})
-    forward, tokens = compiled(model, built), text(30)
-
-    def of(forward: Forward, *adapters: str) -> Tensor:
-        cache = PagedCache(model.architecture, PAGES)
-        spans = tuple(Span((place,), 0, 30, adapter=name) for place, name in enumerate(adapters))
-        ends = tuple(30 * (i + 1) - 1 for i in range(len(adapters)))
-        return forward.step(Rows(tokens * len(adapters), spans, ends[::-1]), cache)
-
-    plain, styled = of(forward, "")[0], of(forward, "styled")[0]
-    together = of(forward, "", "styled", "")
-    assert torch.equal(together[0], plain)
-    assert torch.equal(together[2], plain)
-    assert (together[1] - styled).abs().max() < 1e-4
-    assert (styled - of(model, "styled")[0]).abs().max() < 1e-4
-    assert (styled - plain).abs().max() > 0.01
-    model.adapters.clear()
 
 
 def test_only_wanted_rows_come_back(made: Path, built: Path) -> None:

@@ -85,9 +85,7 @@ def _forward(order: Order, loaded: Loaded, threads: int) -> tuple[Forward, str]:
     """
     said: list[str] = []
     kinds: dict[Weights, Kind] = {"auto": "int8", "int8": "int8", "bf16": "bf16", "fp32": "fp32"}
-    if order.adapters:
-        said.append("adapters are run by torch")
-    elif order.weights not in kinds:
+    if order.weights not in kinds:
         said.append(f"{order.weights} weights are run by torch")
     elif order.device == "cpu":
         kernel = compiled(loaded.model, threads=threads, weights=kinds[order.weights], tell=said.append)

@@ -32,7 +32,7 @@ def compiled(
     """A Forward of `model` by the kernel, its weights packed as `weights`; None where there can be none.
 
     `tell` is called with the reason then. `cache` is where built libraries lie, ~/.cache/loam/kernel if not given.
-    Spans with an adapter are computed by the model itself, which is kept for that.
+    It runs the model's adapters too; the model is kept for what else torch must do (see `run.Compiled`).
     """
     why = reason(model)
     if why:

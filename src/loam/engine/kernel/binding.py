@@ -15,6 +15,8 @@ FP32, BF16, FP16, INT8 = range(4)
 Kind = Literal["int8", "bf16", "fp32"]
 KINDS: dict[Kind, int] = {"int8": INT8, "bf16": BF16, "fp32": FP32}
 BLOCK, ROPES = 32, 2
+PLACES = 4
+"""A layer's matrices: queries, keys and values; out; gates and ups; down."""
 
 
 class Matrix(Structure):
@@ -63,6 +65,15 @@ class Model(Structure):
     ]
 
 
+class LowRank(Structure):
+    """What an adapter adds to one matrix."""
+
+    _fields_: ClassVar = [
+        *((name, c_void_p) for name in ("down", "up", "halves")),
+        *((name, c_int32) for name in ("type", "ranks")),
+    ]
+
+
 class Step(Structure):
     """What one step computes."""
 
@@ -71,7 +82,8 @@ class Step(Structure):
         *((name, c_void_p) for name in ("tokens", "starts", "counts", "first_page", "pages", "wanted_rows")),
         *((name, c_void_p) for name in ("keys", "values")),
         *((name, c_int64) for name in ("layer_stride", "page_stride")),
-        ("logits", c_void_p),
+        *((name, c_void_p) for name in ("logits", "adapters", "lows")),
+        ("ranks", c_int64),
     ]
 
 
@@ -84,9 +96,9 @@ def open_library(path: Path) -> ctypes.CDLL:
     library.loam_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step)]
     library.loam_pack.argtypes = [c_void_p, POINTER(Matrix), c_int32, c_int32, c_int32, c_void_p, c_void_p]
     library.loam_pack.restype = None
-    sizes = (c_int32 * 4)()
+    sizes = (c_int32 * 5)()
     library.loam_sizes(sizes)
-    ours = [ctypes.sizeof(each) for each in (Matrix, Layer, Model, Step)]
+    ours = [ctypes.sizeof(each) for each in (Matrix, Layer, Model, Step, LowRank)]
     if list(sizes) != ours:
         raise Unbuilt(f"{path} lays its structures out otherwise ({list(sizes)}, not {ours})")
     return library

@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCES = ("attention.c", "linear.c", "pool.c", "step.c")
+SOURCES = ("adapter.c", "attention.c", "linear.c", "pool.c", "step.c")
 HEADERS = ("kernel.h", "vectors.h")
 # Square roots need no errno; sums keep their order (no -ffast-math), and every build fuses a * b + c where the CPU can.
 OPTIONS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-pthread", "-fno-math-errno", "-fno-trapping-math")

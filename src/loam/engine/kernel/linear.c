@@ -197,7 +197,7 @@ static INLINE vec activated(int activation, vec g) {
     return g / (all(1) + exponential(all(-2) * inner));
 }
 
-static void finish(const Work *w, const Product *p, int block, int row, const Sum sums[2]) {
+static void finish(const Work *w, const Product *p, int block, int row, const Sum sums[2], const vec *added) {
     const Matrix *m = p->matrix;
     vec y[2];
     for (int v = 0; v < 2; v++) {
@@ -208,6 +208,7 @@ static void finish(const Work *w, const Product *p, int block, int row, const Su
                    all(w->row_scale[row]) * load(m->scales + at);
         if (m->bias) y[v] += load(m->bias + at);
     }
+    if (added) y[0] += added[0], y[1] += added[1];
     int wide = BLOCK;
     if (p->into == GATE) {
         wide = LANES;
@@ -242,7 +243,11 @@ static void one_block(const Work *w, const Product *p, int block) {
             OF(5); OF(6); OF(7); OF(8); OF(9); OF(10); OF(11); OF(12);
 #endif
         }
-        for (int r = 0; r < count; r++) finish(w, p, block, row + r, sums[r]);
+        vec added[TILE][2];
+        int adapted = w->adapter && p->where != NOWHERE;
+        if (adapted) raise_rows(w, p->where, block, row, count, added);
+        for (int r = 0; r < count; r++)
+            finish(w, p, block, row + r, sums[r], adapted && w->adapter[row + r] >= 0 ? added[r] : NULL);
     }
 }
 

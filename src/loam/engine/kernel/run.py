@@ -5,6 +5,7 @@ sequence alone; no bit changes with the batch, the cut of a prompt or the number
 """
 
 import ctypes
+import logging
 import weakref
 from array import array
 from itertools import accumulate, chain
@@ -13,24 +14,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from loam.core.errors import EngineError
+from loam.engine.adapters import Adapter
 from loam.engine.architecture import Architecture
+from loam.engine.kernel.adapters import Packed, Uncovered, packed_adapter
 from loam.engine.kernel.binding import Kind, Layer, Matrix, Model, Step
 from loam.engine.kernel.pack import TYPES, Arena, pack, packed_bytes
 from loam.engine.kernel.weights import LayerWeights, Linear, Weights
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.rope import RotaryTable
-from loam.engine.rows import Forward, Rows
+from loam.engine.rows import Rows
+from loam.engine.transformer import Transformer
+
+_log = logging.getLogger(__name__)
 
 
 class Compiled:
     """A Forward by the compiled kernel, on `threads` threads of its own. One caller at a time.
 
-    `plain` is the same decoder in torch; it computes the spans with an adapter, on the same cache.
+    `plain` is the same decoder in torch; its `adapters` are packed when they are first asked for, and a span whose
+    adapter the kernel has no place for is computed by it, on the same cache.
     """
 
     uniform = True
 
-    def __init__(self, library: ctypes.CDLL, plain: Forward, weights: Weights, *, threads: int, kind: Kind) -> None:
+    def __init__(self, library: ctypes.CDLL, plain: Transformer, weights: Weights, *, threads: int, kind: Kind) -> None:
         self.architecture: Architecture = plain.architecture
         self._plain = plain
         self.kind: Kind = kind
@@ -42,6 +50,7 @@ class Compiled:
         self._held: dict[int, tuple[Tensor, Tensor]] = {}
         self._kept: list[Any] = []  # what the kernel points at and Python must not free
         self._ropes: tuple[RotaryTable, ...] = weights.ropes
+        self._adapters: dict[str, tuple[Adapter, Packed | None]] = {}  # None: torch's
         self._turned = 0  # how many positions the rotary tables hold
         self._model = self._packed(weights)
 
@@ -51,8 +60,11 @@ class Compiled:
         logits = torch.empty((len(rows.wanted), vocabulary), dtype=torch.float32)
         if not rows.tokens:
             return logits
-        if any(span.adapter for span in rows.spans):
-            return self._parted(rows, cache, logits)
+        names = sorted({span.adapter for span in rows.spans if span.adapter})
+        adapters = [self._adapter(name) for name in names]
+        if None in adapters:
+            torchs = {name for name, packed in zip(names, adapters, strict=True) if packed is None}
+            return self._parted(rows, cache, logits, torchs)
         pages = array("i", chain.from_iterable(span.pages for span in rows.spans))
         _check(rows, pages, cache.pages, vocabulary)
         self._turn_up_to(max(span.start + span.count for span in rows.spans))
@@ -70,19 +82,39 @@ class Compiled:
             keys=cache.keys.data_ptr(), values=cache.values.data_ptr(),
             layer_stride=cache.keys.stride(0), page_stride=cache.keys.stride(1), logits=logits.data_ptr(),
         )  # fmt: skip
+        adapted = _adapt(step, rows, dict(zip(names, adapters, strict=True))) if names else None
         if self._library.loam_step(self._runner, ctypes.byref(self._model), ctypes.byref(step)):
             raise MemoryError(f"no memory for a step of {len(rows.tokens)} rows")
+        del adapted  # the kernel read it
         return logits
 
-    def _parted(self, rows: Rows, cache: PagedCache, logits: Tensor) -> Tensor:
-        """Spans with an adapter by torch, the others here, so that whom they share a step with changes nothing."""
-        for forward, adapted in ((self, False), (self._plain, True)):
-            spans = tuple(span for span in rows.spans if bool(span.adapter) is adapted)
+    def _adapter(self, name: str) -> Packed | None:
+        """The adapter of this name as it is now, packed; None where it is torch's."""
+        there = self._plain.adapters
+        if name not in there:
+            raise EngineError(f"no adapter is loaded under the name {name!r}; load it first")
+        if name not in self._adapters or self._adapters[name][0] is not there[name]:
+            for gone in self._adapters.keys() - there.keys():
+                del self._adapters[gone]
+            self._adapters[name] = (there[name], self._packed_adapter(name))
+        return self._adapters[name][1]
+
+    def _packed_adapter(self, name: str) -> Packed | None:
+        try:
+            return packed_adapter(self._plain.adapters[name], self._plain)
+        except Uncovered as reason:
+            _log.warning("adapter %s is run by torch, and slowly: %s", name, reason)
+            return None
+
+    def _parted(self, rows: Rows, cache: PagedCache, logits: Tensor, torchs: set[str]) -> Tensor:
+        """Spans with `torchs` adapters by torch, the others here; whom they share a step with changes nothing."""
+        for forward, theirs in ((self, False), (self._plain, True)):
+            spans = tuple(span for span in rows.spans if (span.adapter in torchs) is theirs)
             ends = list(accumulate(span.count for span in rows.spans))
             chosen = [
                 row
                 for span, end in zip(rows.spans, ends, strict=True)
-                if bool(span.adapter) is adapted
+                if (span.adapter in torchs) is theirs
                 for row in range(end - span.count, end)
             ]
             places = {row: place for place, row in enumerate(chosen)}
@@ -148,6 +180,17 @@ class Compiled:
         kept = kept.contiguous()
         self._kept.append(kept)
         return kept.data_ptr()
+
+
+def _adapt(step: Step, rows: Rows, adapters: "dict[str, Packed | None]") -> list[object]:
+    """Tells a step which span has which adapter; what is returned must live as long as the step."""
+    packed = [each for each in adapters.values() if each is not None]
+    places = {"": -1} | {name: place for place, name in enumerate(adapters)}
+    of_span = array("i", (places[span.adapter] for span in rows.spans))
+    lows = (ctypes.c_void_p * len(packed))(*(ctypes.addressof(each.lows) for each in packed))
+    step.adapters, step.lows = of_span.buffer_info()[0], ctypes.addressof(lows)
+    step.ranks = max(each.ranks for each in packed)
+    return [of_span, lows, *packed]
 
 
 def _rounded(scale: float, dtype: torch.dtype) -> float:

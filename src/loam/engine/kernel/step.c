@@ -97,33 +97,52 @@ static void wait(const Work *w, int thread, const Matrix *next) {
     pool_wait(w->pool, soon, bytes < SOON ? bytes : SOON);
 }
 
-/* Rows of (rows, stride) at `from`, normed by `gain` or as they are, made ready for `matrix`; `after` is the norm of a
+static const Matrix *matrix_at(const Model *m, int where) {
+    const Layer *l = &m->layer[where / PLACES];
+    const Matrix *each[PLACES] = {[QKV] = &l->qkv, [OUT] = &l->out, [UP] = &l->up, [DOWN] = &l->down};
+    return each[where % PLACES];
+}
+
+/* Rows of (rows, stride) at `from`, normed by `gain` or as they are, made ready for the matrix at `where`; `after` is the norm of a
    sum that is still open. Few rows are made ready by each thread for itself. */
-static void prepare(Work *w, int thread, atomic_int *counter, const Matrix *matrix, float *from, const float *gain,
+static void prepare(Work *w, int thread, int where, atomic_int *counter, float *from, const float *gain,
                     const float *after) {
+    const Matrix *matrix = matrix_at(w->model, where);
+    int rows = w->step->rows, each = w->each;
+#define READY(row) prepare_row(w, matrix, row, from + (int64_t)(row) * matrix->inputs, gain)
+#define LOWER(row, count) if (w->adapter) lower_rows(w, where, thread, row, count, matrix->inputs, from, gain)
     if (w->few && !after) {
-        for (int row = 0; row < w->step->rows; row++)
-            prepare_row(w, matrix, row, from + (int64_t)row * matrix->inputs, gain);
+        for (int row = 0; row < rows; row++) READY(row);
+        LOWER(0, rows);
+        if (w->parted) wait(w, thread, matrix);
         return;
     }
-    EACH(row, counter, w->step->rows) {
-        if (after) add_normed(w, row, after);
-        if (!w->few) prepare_row(w, matrix, row, from + (int64_t)row * matrix->inputs, gain);
+    EACH(item, counter, (rows + each - 1) / each) {
+        int first = item * each, end = first + each < rows ? first + each : rows;
+        for (int row = first; row < end; row++) {
+            if (after) add_normed(w, row, after);
+            if (!w->few) READY(row);
+        }
+        if (!w->few) LOWER(first, end - first);
     }
+#undef LOWER
+#undef READY
     wait(w, thread, matrix);
-    if (w->few) prepare(w, thread, counter, matrix, from, gain, NULL);
+    if (w->few) prepare(w, thread, where, counter, from, gain, NULL);
 }
 
 /* `next` is the matrix that is read after this one. */
-static void product(Work *w, int thread, atomic_int *counter, Product p, const Matrix *next) {
+static void product(Work *w, int thread, int where, atomic_int *counter, Product p, const Matrix *next) {
     p.rows = w->step->rows;
+    p.where = where;
+    p.matrix = matrix_at(w->model, where);
     multiply(w, &p, thread, counter);
     wait(w, thread, next);
 }
 
 /* x += scale * matrix * bytes, or the product alone where a norm comes first. */
-static Product sum_into(const Work *w, const Matrix *matrix, int normed) {
-    return (Product){.matrix = matrix, .out = normed ? w->delta : w->x, .stride = w->model->width,
+static Product sum_into(const Work *w, int normed) {
+    return (Product){.out = normed ? w->delta : w->x, .stride = w->model->width,
                      .into = normed ? STORE : ADD, .scale = normed ? 1 : w->model->residual_scale};
 }
 
@@ -131,9 +150,9 @@ static void run_layer(Work *w, int index, int thread, const float *before) {
     const Model *m = w->model;
     const Layer *l = &m->layer[index];
     atomic_int *counter = w->counters + index * PHASES;
-    int qkv = (m->heads + 2 * m->kv_heads) * m->head_width;
-    prepare(w, thread, counter++, &l->qkv, w->x, l->attention_norm, before);
-    product(w, thread, counter++, (Product){.matrix = &l->qkv, .out = w->qkv, .stride = qkv, .into = STORE, .scale = 1},
+    int qkv = (m->heads + 2 * m->kv_heads) * m->head_width, here = index * PLACES;
+    prepare(w, thread, here + QKV, counter++, w->x, l->attention_norm, before);
+    product(w, thread, here + QKV, counter++, (Product){.out = w->qkv, .stride = qkv, .into = STORE, .scale = 1},
             &l->out);
     if (!w->single) {
         EACH(row, counter, w->step->rows) place_row(w, index, row);
@@ -141,13 +160,13 @@ static void run_layer(Work *w, int index, int thread, const float *before) {
     }
     attend(w, index, thread, ++counter);
     wait(w, thread, &l->out);
-    prepare(w, thread, ++counter, &l->out, w->mixed, NULL, NULL);
-    product(w, thread, ++counter, sum_into(w, &l->out, l->attention_after != NULL), &l->up);
-    prepare(w, thread, ++counter, &l->up, w->x, l->mlp_norm, l->attention_after);
-    product(w, thread, ++counter, (Product){.matrix = &l->up, .out = w->hidden, .stride = m->hidden, .into = GATE,
-                                            .activation = m->activation}, &l->down);
-    prepare(w, thread, ++counter, &l->down, w->hidden, NULL, NULL);
-    product(w, thread, ++counter, sum_into(w, &l->down, l->mlp_after != NULL),
+    prepare(w, thread, here + OUT, ++counter, w->mixed, NULL, NULL);
+    product(w, thread, here + OUT, ++counter, sum_into(w, l->attention_after != NULL), &l->up);
+    prepare(w, thread, here + UP, ++counter, w->x, l->mlp_norm, l->attention_after);
+    product(w, thread, here + UP, ++counter, (Product){.out = w->hidden, .stride = m->hidden, .into = GATE,
+                                                       .activation = m->activation}, &l->down);
+    prepare(w, thread, here + DOWN, ++counter, w->hidden, NULL, NULL);
+    product(w, thread, here + DOWN, ++counter, sum_into(w, l->mlp_after != NULL),
             index + 1 < m->layers ? &l[1].qkv : &m->head);
 }
 
@@ -158,6 +177,11 @@ static int64_t largest_row(const Model *m) {
         for (int j = 0; j < 4; j++) most = row_bytes(each[j]) > most ? row_bytes(each[j]) : most;
     }
     return most;
+}
+
+static int64_t widest(const Model *m) { /* inputs that a matrix of a layer has */
+    int64_t most = m->width > m->hidden ? m->width : m->hidden, mixed = m->heads * m->head_width;
+    return most > mixed ? most : mixed;
 }
 
 static void prepare_wanted(Work *w, int thread, atomic_int *counter) {
@@ -179,6 +203,10 @@ static void decode(void *context, int thread) {
     atomic_int *counter = w->counters + m->layers * PHASES;
     const float *after = NULL;
     if (w->few) w->bytes += thread * FEW * largest_row(m), w->row_scale += thread * LANES, w->row_sum += thread * LANES;
+    if (w->adapter) {
+        w->normed += thread * TOGETHER * widest(m);
+        if (w->few && !w->parted) w->lowered += thread * FEW * s->ranks;
+    }
     EACH(row, counter, s->rows) begin_row(w, row);
     wait(w, thread, &m->layer[0].qkv);
     for (int i = 0; i < m->layers; i++) {
@@ -193,7 +221,7 @@ static void decode(void *context, int thread) {
     counter++;
     prepare_wanted(w, thread, counter);
     multiply(w, &(Product){.matrix = &m->head, .out = s->logits, .stride = m->vocabulary, .rows = s->wanted,
-                           .into = STORE, .scale = m->logit_scale, .softcap = m->logit_softcap}, thread, ++counter);
+                           .into = STORE, .where = NOWHERE, .scale = m->logit_scale, .softcap = m->logit_softcap}, thread, ++counter);
 }
 
 /* ---- memory, and the door ---- */
@@ -216,6 +244,13 @@ static size_t lay(Work *w, const Model *m, const Step *s, char *memory) {
     TAKE(row_scale, rows + threads * LANES);
     TAKE(row_sum, rows + threads * LANES);
     TAKE(scores, threads * QUERIES * (size_t)w->longest);
+    if (!s->adapters) {
+        w->adapter = NULL;
+        return used;
+    }
+    TAKE(adapter, rows);
+    TAKE(lowered, (rows > threads * FEW ? rows : threads * FEW) * (size_t)s->ranks);
+    TAKE(normed, threads * TOGETHER * (size_t)widest(m));
     return used;
 }
 
@@ -228,6 +263,7 @@ static void survey(Work *w, const Model *m, const Step *s) {
         for (int j = 0; j < s->counts[i]; j++, row++) {
             w->position[row] = s->starts[i] + j;
             w->span_of[row] = i;
+            if (w->adapter) w->adapter[row] = s->adapters[i];
         }
     }
 }
@@ -242,7 +278,8 @@ Runner *loam_new(int threads) {
 }
 
 void loam_sizes(int32_t *sizes) {
-    sizes[0] = sizeof(Matrix), sizes[1] = sizeof(Layer), sizes[2] = sizeof(Model), sizes[3] = sizeof(Step);
+    sizes[0] = sizeof(Matrix), sizes[1] = sizeof(Layer), sizes[2] = sizeof(Model), sizes[3] = sizeof(Step),
+    sizes[4] = sizeof(LowRank);
 }
 
 /* 0, or 1 where there is no memory for so many rows. */
@@ -255,6 +292,8 @@ int loam_step(Runner *r, const Model *model, const Step *step) {
     }
     w->phases = (model->layers * PHASES + EXTRA + LANES - 1) / LANES * LANES;
     w->few = step->rows <= FEW && step->wanted <= FEW;
+    w->parted = w->few && step->adapters && pool_threads(w->pool) > APART;
+    w->each = step->adapters && step->rows >= 2 * TOGETHER * pool_threads(w->pool) ? TOGETHER : 1;
     w->single = !model->wide_norm;
     for (int i = 0; i < step->spans; i++) w->single &= step->counts[i] == 1;
     size_t need = lay(w, model, step, NULL);
