@@ -51,6 +51,7 @@ def write_gguf(folder: Path, file: Path, kind: gguf.GGMLQuantizationType = gguf.
     writer = gguf.GGUFWriter(str(file), name)
     writer.add_name("tiny")
     _describe(writer, config)
+    _tell_tokens(writer, folder)
     for theirs, tensor in load_file(folder / "model.safetensors").items():
         path, part = theirs.removeprefix("model.").removeprefix("transformer.").rsplit(".", 1)
         layer = next((int(word) for word in path.split(".") if word.isdigit()), None)
@@ -66,6 +67,23 @@ def write_gguf(folder: Path, file: Path, kind: gguf.GGMLQuantizationType = gguf.
     writer.write_tensors_to_file()
     writer.close()
     return file
+
+
+def _tell_tokens(writer: gguf.GGUFWriter, folder: Path) -> None:
+    """The tokenizer and the chat template of `checkpoints.write_tokenizer`."""
+    source = json.loads((folder / "tokenizer.json").read_text())
+    ids = {**source["model"]["vocab"], **{entry["content"]: entry["id"] for entry in source["added_tokens"]}}
+    pieces = sorted(ids, key=lambda piece: ids[piece])
+    controls = {entry["content"] for entry in source["added_tokens"]}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([piece.encode() for piece in pieces])
+    writer.add_token_types([3 if piece in controls else 1 for piece in pieces])
+    writer.add_token_merges([" ".join(merge) for merge in source["model"]["merges"]])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(json.loads((folder / "tokenizer_config.json").read_text())["chat_template"])
 
 
 def _converted(tensor: torch.Tensor, name: str, config: dict[str, object]) -> np.ndarray:

@@ -14,9 +14,11 @@ from loam.engine.protocol import (
     Ended,
     Finish,
     Order,
+    Proceed,
     Ready,
     Reply,
     Request,
+    Sized,
     Spoken,
     Unready,
     frame,
@@ -51,8 +53,13 @@ class Parrot:
         if not (Path(order.path) / "config.json").exists():
             self.say(Unready(f"{order.path} is no checkpoint"))
             return False
+        size = Path(order.path) / "size"  # in bytes, where a test says so
+        size = int(size.read_text()) if size.exists() else 1000
+        self.say(Sized(size, 1 << 40))
+        if not isinstance(self.read(), Proceed):
+            return False
         about = About(
-            name=order.name, path=order.path, family="parrot", parameters=1, bytes=1000, context=100, vocabulary=10,
+            name=order.name, path=order.path, family="parrot", parameters=1, bytes=size, context=100, vocabulary=10,
             weights="fp32", device="cpu", template=True, tools="",
         )  # fmt: skip
         self.say(Ready(about))

@@ -240,3 +240,34 @@ async def test_a_fleet_whose_all_are_busy_says_when_to_come_back(folder: Path) -
     assert (failure.kind, failure.provider) == ("unavailable", "here")
     assert [state.problem for state in fleet.states() if state.name == "broken"] == [failure.message]
     await fleet.close()
+
+
+async def test_who_has_found_a_model_is_answered_though_it_is_put_away_meanwhile(folder: Path) -> None:
+    fleet = Fleet("here", LocalSettings(paths={"a": str(folder)}, grace=10.0), started=quick)
+    async with fleet.using("a") as engine:
+        away = asyncio.ensure_future(fleet.unload("a"))
+        await asyncio.sleep(0.2)
+        assert await text(engine, Request(id="x", messages=USER, max_tokens=3)) == "word " * 3
+        assert not away.done()
+        other = await fleet.engine("a")  # who comes later is answered by a new one
+        assert other.pid != engine.pid
+    await away
+    assert not engine.alive
+    await fleet.close()
+
+
+async def test_nobody_is_put_away_for_one_that_is_too_large_or_broken(folder: Path, tmp_path: Path) -> None:
+    for name, size in (("a", 400), ("b", 400), ("c", 500), ("large", 1001)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "size").write_text(str(size))
+    settings = LocalSettings(folder=str(tmp_path), paths={"torn": str(folder / "nothing")}, memory=1000, loaded=2)
+    fleet = Fleet("here", settings, started=quick)
+    await asyncio.gather(fleet.engine("a"), fleet.engine("b"))
+    for name, said in (("large", "needs 0.0 MB for its weights, and memory = 1000"), ("torn", "is no checkpoint")):
+        failure = await failure_of(fleet.engine(name))
+        assert (failure.kind, said in failure.message) == ("unavailable", True), failure
+        assert [state.name for state in fleet.states() if state.state == "loaded"] == ["a", "b"]
+    await asyncio.gather(fleet.engine("c"), fleet.engine("b"))  # b is asked while room is made for c
+    assert {state.name for state in fleet.states() if state.state == "loaded"} == {"b", "c"}
+    await fleet.close()

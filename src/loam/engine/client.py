@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import loam
@@ -27,10 +28,12 @@ from loam.engine.protocol import (
     Ended,
     Finish,
     Order,
+    Proceed,
     Question,
     Ready,
     Reply,
     Request,
+    Sized,
     Spoken,
     ToEngine,
     ToGateway,
@@ -42,6 +45,8 @@ from loam.engine.protocol import (
 WORKER = ("-m", "loam.engine.worker")
 NEEDED = ("torch", "tokenizers", "safetensors", "jinja2", "llguidance", "gguf", "sentencepiece", "tiktoken")
 _LAST_WORDS = 600  # letters of what a process wrote before it died
+Allow = Callable[[Sized], Awaitable[int | None]]
+"""Asked before weights are read: how many bytes may be taken, None: what is free. May raise, which ends the process."""
 
 
 class EngineProcess:
@@ -60,24 +65,38 @@ class EngineProcess:
         self.about: About | None = None
         self.running = 0
         """Answers and questions under way."""
+        self.guessed = self.accepted = 0
+        """Tokens that answers tried ahead of their time, by copying or a draft, and those of them that came true."""
         self._worker = tuple(worker)
         self._process: subprocess.Popen[bytes] | None = None
         self._written: Any = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._leaving = False
+        self._holders = 0
+        self._free = asyncio.Event()
+        self._free.set()
         self._waiting: dict[str, asyncio.Queue[Spoken | Ended | Reply]] = {}
 
     @property
     def alive(self) -> bool:
+        """Whether it takes calls: it is open, and nobody has closed it."""
+        return self._open and not self._leaving
+
+    @property
+    def _open(self) -> bool:
         return self._listening is not None and not self._listening.done()
 
     @property
     def pid(self) -> int:
         return self._process.pid if self._process is not None else 0
 
-    async def start(self) -> About:
-        """Starts the process and waits until the checkpoint is open. Raises EngineError, in the engine's own words."""
+    async def start(self, allow: Allow | None = None) -> About:
+        """Starts the process and waits until the checkpoint is open.
+
+        Raises EngineError in the engine's own words, and whatever `allow` raises.
+        """
         require_engine()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -94,6 +113,9 @@ class EngineProcess:
         try:
             self._send(self.order)
             said = await self._next()
+            while isinstance(said, Sized):
+                self._send(Proceed(await allow(said) if allow is not None else None))
+                said = await self._next()
         except BaseException:
             self._kill()
             raise
@@ -104,6 +126,18 @@ class EngineProcess:
         self.about = said.about
         self._listening = asyncio.ensure_future(self._listen())
         return said.about
+
+    @contextmanager
+    def held(self) -> Generator[None, None, None]:
+        """For as long as it lasts, `close` waits: who has found the process will be answered by it."""
+        self._holders += 1
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            if not self._holders:
+                self._free.set()
 
     async def answer(self, request: Request) -> AsyncGenerator[Delta, None]:
         """The deltas of one call. Raises ModelFailure. Closing it early cancels the call in the engine."""
@@ -116,12 +150,15 @@ class EngineProcess:
                         yield delta
                     continue
                 self._waiting.pop(request.id, None)
+                if isinstance(message, Ended):
+                    self.guessed += message.guessed
+                    self.accepted += message.accepted
                 if message.failure is not None:
                     raise ModelFailure(message.failure)
                 return
         finally:
             self.running -= 1
-            if self._waiting.pop(request.id, None) is not None and self.alive:
+            if self._waiting.pop(request.id, None) is not None and self._open:
                 self._send(Cancel(request.id))
 
     async def ask(self, question: Question) -> Any:
@@ -171,6 +208,7 @@ class EngineProcess:
         words = await self._epitaph()
         for name, queue in list(self._waiting.items()):
             queue.put_nowait(Ended(name, died(words)))
+        self._release()
 
     async def _epitaph(self) -> str:
         """How the process ended, with the last that it wrote."""
@@ -189,10 +227,15 @@ class EngineProcess:
 
     async def close(self, *, grace: float = 30.0) -> None:
         """Lets answers finish for `grace` seconds, then ends the process."""
-        process, writer = self._process, self._writer
-        if process is None or writer is None:
+        process = self._process
+        if process is None:
             return
-        if grace and self.alive:
+        until = monotonic() + grace
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._free.wait(), grace)
+        self._leaving = True
+        grace = max(0.0, until - monotonic())
+        if grace and self._open:
             self._send(Finish())
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.to_thread(_waited, process, grace), grace + 5)
@@ -202,12 +245,18 @@ class EngineProcess:
                 await self._listening
 
     def _kill(self) -> None:
-        process, writer = self._process, self._writer
-        if process is not None:
-            process.kill()
-            process.wait()
-        if writer is not None:
-            writer.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        if self._listening is None:
+            self._release()
+
+    def _release(self) -> None:
+        """Gives back what this end held of a process that is gone."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._written is not None:
+            self._written.close()
 
 
 def _waited(process: "subprocess.Popen[bytes]", seconds: float) -> None:

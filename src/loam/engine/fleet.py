@@ -1,12 +1,14 @@
 """Which checkpoints there are, which are in memory, and which has to go when another is wanted.
 
 Knows names, folders and processes, no torch. Invariants: a checkpoint is opened once however many ask for it at a time;
-one that answers is never put away for another.
+one that answers, or that somebody is about to ask, is never put away for another; nothing is put away for one that
+would not fit all the same.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +16,7 @@ from msgspec import Struct
 
 from loam.core.errors import EngineError, Failure, ModelFailure, fail, refuse
 from loam.engine.client import EngineProcess
-from loam.engine.protocol import About, Order
+from loam.engine.protocol import About, Order, Sized
 from loam.engine.settings import LocalSettings
 
 CONFIG = "config.json"
@@ -23,13 +25,18 @@ _BUSY_SECONDS = 5.0
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """A checkpoint as `loam models list` shows it. `problem` is why it could not be loaded, the last time."""
+    """A checkpoint as `loam models list` shows it. `problem` is why it could not be loaded, the last time.
+
+    `guessed` tokens were tried ahead of their time, by copying or a draft, and `accepted` of them came true.
+    """
 
     name: str
     path: str
     state: Literal["on disk", "loading", "loaded"]
     bytes_on_disk: int
     running: int = 0
+    guessed: int = 0
+    accepted: int = 0
     problem: str = ""
     about: About | None = None
 
@@ -50,6 +57,8 @@ class Fleet:
         self._loaded: dict[str, EngineProcess] = {}  # the one asked longest ago first
         self._loading: dict[str, asyncio.Task[EngineProcess]] = {}
         self._problems: dict[str, str] = {}
+        self._wanted: Counter[str] = Counter()  # by model, who holds its process
+        self._turn = asyncio.Lock()  # one is opened at a time, so that each knows what the others take
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -70,8 +79,22 @@ class Fleet:
             "not_found", self._name, f"there is no checkpoint called {name!r} here; there are: {there}", sent=False
         )
 
+    @asynccontextmanager
+    async def using(self, name: str) -> AsyncGenerator[EngineProcess, None]:
+        """The process that answers for a checkpoint, which is not put away for another one meanwhile."""
+        model = self.find(name)[0]
+        self._wanted[model] += 1
+        try:
+            process = await self.engine(name)
+            if not process.alive:  # it was put away, or died, in the moment between
+                process = await self.engine(name)
+            with process.held():
+                yield process
+        finally:
+            self._wanted[model] -= 1
+
     async def engine(self, name: str) -> EngineProcess:
-        """The process that answers for a checkpoint; it is started where it does not run yet."""
+        """The process that answers for a checkpoint; it is started where it does not run yet. See `using`."""
         model, path, _ = self.find(name)
         running = self._loaded.get(model)
         if running is not None and running.alive:
@@ -80,7 +103,7 @@ class Fleet:
         task = self._loading.get(model)
         if task is None:
             task = self._loading[model] = asyncio.ensure_future(self._load(model, path))
-            task.add_done_callback(lambda done: self._loading.pop(model, None))
+            task.add_done_callback(lambda done: self._opened(model, done))
         return await asyncio.shield(task)
 
     async def open_first(self) -> None:
@@ -104,17 +127,27 @@ class Fleet:
             self._more[name] = str(place)
         return await self.engine(name)
 
+    def _opened(self, model: str, task: "asyncio.Task[EngineProcess]") -> None:
+        self._loading.pop(model, None)
+        if not task.cancelled():
+            task.exception()  # seen, also where all who asked have left
+
     async def _load(self, name: str, path: Path) -> EngineProcess:
-        await self._make_room(path)
+        async with self._turn:
+            return await self._started(name, path)
+
+    async def _started(self, name: str, path: Path) -> EngineProcess:
+        for gone in [gone for gone, process in self._loaded.items() if not process.alive]:
+            await self._loaded.pop(gone).close(grace=0)
+        if len(self._loaded) >= self._settings.loaded and self._idle() is None:
+            raise self._busy()
         settings = self._settings
-        used = sum(process.about.bytes for process in self._loaded.values() if process.about)
         order = Order(
             name=name,
             path=str(path),
             weights=settings.weights,
             device=settings.device,
             threads=settings.threads,
-            memory=None if settings.memory is None else settings.memory - used,
             cache=settings.cache,
             batch=settings.batch,
             queue=settings.queue,
@@ -124,8 +157,17 @@ class Fleet:
             exact=settings.exact,
         )
         process = self._make(order)
+        taken = 0
+
+        async def allow(sized: Sized) -> int | None:
+            nonlocal taken
+            await self._make_room(path, sized, taken)
+            left = None if settings.memory is None else settings.memory - self._bytes() - taken
+            taken += sized.bytes  # a draft asks next
+            return left
+
         try:
-            await process.start()
+            await process.start(allow)
         except EngineError as error:
             self._problems[name] = str(error)
             raise fail("unavailable", self._name, str(error), sent=False) from error
@@ -133,30 +175,52 @@ class Fleet:
         self._loaded[name] = process
         return process
 
-    async def _make_room(self, path: Path) -> None:
-        """Puts idle checkpoints away until there is room for one more."""
-        for name in [name for name, process in self._loaded.items() if not process.alive]:
-            await self._loaded.pop(name).close(grace=0)
-        limit = self._settings.memory
+    async def _make_room(self, path: Path, sized: Sized, taken: int) -> None:
+        """Puts idle checkpoints away until `sized` has room beside the rest and the `taken` bytes of its own kind.
+
+        Raises EngineError where it never will have any, and ModelFailure where it has none now.
+        """
+        limit, free = self._settings.memory, sized.free
+        if limit is not None and taken + sized.bytes > limit:
+            raise EngineError(
+                f"{path} needs {_said(taken + sized.bytes)} for its weights, and memory = {limit} of "
+                f"[providers.{self._name}.engine] allows {_said(limit)}; raise it, take smaller weights "
+                '(weights = "int8" or "int4"), or a smaller model'
+            )
+        if sized.bytes > free + self._bytes():
+            return  # not even alone: the engine says so in its words, and who is in memory stays
         while self._loaded and (
             len(self._loaded) >= self._settings.loaded
-            or (limit is not None and self._bytes() + bytes_on_disk(path) > limit)
+            or sized.bytes > free
+            or (limit is not None and self._bytes() + taken + sized.bytes > limit)
         ):
-            idle = next((name for name, process in self._loaded.items() if not process.running), None)
+            idle = self._idle()
             if idle is None:
-                message = f"all {len(self._loaded)} checkpoints in memory are answering; come back in a moment"
-                failure = Failure(
-                    kind="rate_limit", message=message, provider=self._name, retry_after=_BUSY_SECONDS, sent=False
-                )
-                raise ModelFailure(failure)
+                raise self._busy()
+            about = self._loaded[idle].about
+            free += about.bytes if about is not None else 0
             await self.unload(idle)
+
+    def _idle(self) -> str | None:
+        """The checkpoint that nobody uses for the longest time."""
+        found = (name for name, process in self._loaded.items() if not (process.running or self._wanted[name]))
+        return next(found, None)
+
+    def _busy(self) -> ModelFailure:
+        message = f"all {len(self._loaded)} checkpoints in memory are answering; come back in a moment"
+        return ModelFailure(
+            Failure(kind="rate_limit", message=message, provider=self._name, retry_after=_BUSY_SECONDS, sent=False)
+        )
 
     def _bytes(self) -> int:
         return sum(process.about.bytes for process in self._loaded.values() if process.about)
 
     async def unload(self, name: str) -> None:
         """Puts a checkpoint away; answers that run get `grace` seconds."""
-        process = self._loaded.pop(self.find(name)[0], None)
+        model = self.find(name)[0]
+        if model in self._loading:
+            await asyncio.wait([self._loading[model]])
+        process = self._loaded.pop(model, None)
         if process is not None:
             await process.close(grace=self._settings.grace)
 
@@ -172,6 +236,8 @@ class Fleet:
             state="loaded" if alive else "loading" if name in self._loading else "on disk",
             bytes_on_disk=bytes_on_disk(path),
             running=process.running if process is not None and alive else 0,
+            guessed=process.guessed if process is not None and alive else 0,
+            accepted=process.accepted if process is not None and alive else 0,
             problem=self._problems.get(name, ""),
             about=process.about if process is not None and alive else None,
         )
@@ -215,3 +281,7 @@ def bytes_on_disk(path: Path) -> int:
     with suppress(OSError):
         total = sum(file.stat().st_size for file in files)
     return total
+
+
+def _said(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"

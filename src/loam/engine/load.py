@@ -23,7 +23,7 @@ from loam.engine.exact import Exact
 from loam.engine.families import read_architecture
 from loam.engine.gguf_files import open_gguf
 from loam.engine.layouts import Piece, harmless, pieces
-from loam.engine.memory import Weights, fit, weight_bytes
+from loam.engine.memory import Limit, Weights, fit, weight_bytes
 from loam.engine.quantize import Int4Linear, Int8Linear, quantised
 from loam.engine.sources import INDEX, SINGLE, Source, read_json, safetensors
 from loam.engine.transformer import Transformer
@@ -58,7 +58,7 @@ def load(
     *,
     weights: Weights = "auto",
     device: str = "cpu",
-    memory_limit: int | None = None,
+    memory_limit: Limit = None,
     exact: bool = False,
 ) -> Loaded:
     """The checkpoint at `path`, a folder or a .gguf file, frozen and ready to `step`.

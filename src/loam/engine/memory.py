@@ -3,6 +3,7 @@
 Invariant: it counts what will be held, so that a model which does not fit is refused before it pushes others out.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,9 @@ from loam.engine.kvcache import PAGE
 
 Weights = Literal["auto", "fp32", "bf16", "int8", "int8_dynamic", "int4"]
 """auto: as the file has them (fp16 becomes bf16). int8: weights alone; int8_dynamic: activations too, row by row."""
+
+Limit = int | Callable[[int, int], int | None] | None
+"""Most bytes of weights, None: what is free; or who is asked that, told the bytes that are needed and those free."""
 
 _BITS = {"fp32": 32.0, "bf16": 16.0, "int8": 8.0, "int8_dynamic": 8.0, "int4": 5.0}
 """A weight of a linear layer; int4 has a scale and a zero in bf16 for each 32."""
@@ -79,8 +83,10 @@ def _field(file: Path, name: str, unit: int) -> int | None:
     return next((int(line.split()[1]) * unit for line in lines if line.startswith(name)), None)
 
 
-def fit(what: Path, need: int, device: str, limit: int | None) -> None:
+def fit(what: Path, need: int, device: str, limit: Limit) -> None:
     """Refuse what does not fit, before it is loaded. Raises `EngineError`."""
+    if callable(limit):
+        limit = limit(need, available(device))
     room = available(device)
     if limit is not None and limit < room:
         room, whose = limit, "the memory limit leaves"

@@ -21,6 +21,7 @@ from loam.engine.kernel import Compiled, compiled
 from loam.engine.kernel.binding import Kind
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.load import Loaded, load
+from loam.engine.memory import Limit
 from loam.engine.protocol import About, Order, Weights
 from loam.engine.rows import Forward
 from loam.engine.text import Voice
@@ -42,17 +43,18 @@ class Opened:
     cache_type: torch.dtype
 
 
-def open_model(order: Order) -> Opened:
-    """Raises EngineError."""
+def open_model(order: Order, limit: Limit = None) -> Opened:
+    """`limit` is the most bytes of weights, those of a draft apart from the model's. Raises EngineError."""
     threads = order.threads or _cores()
     torch.set_num_threads(threads)
     path = Path(order.path)
     tokenizer = Tokenizer.open(path)
-    loaded = load(path, weights=order.weights, device=order.device, memory_limit=order.memory)
+    loaded = load(path, weights=order.weights, device=order.device, memory_limit=limit)
     for name, folder in order.adapters.items():
         loaded.model.adapters[name] = read_adapter(name, Path(folder), loaded.model)
     forward, kernel = _forward(order, loaded, threads)
     architecture = loaded.architecture
+    draft = _draft(order, architecture, limit)
     stops = loaded.stop_tokens | tokenizer.stop_tokens
     written = tokenizer.as_json()
     # the kernel reads half the bytes; where all is to be fp32, so are keys and values
@@ -62,7 +64,7 @@ def open_model(order: Order) -> Opened:
         forward,
         cache,
         EngineSettings(batch=order.batch, queue=order.batch + order.queue),  # a batch that comes at once waits first
-        draft=_draft(order, architecture),
+        draft=draft.model if draft is not None else None,
         tokens=grammar_tokens(written, vocabulary=architecture.vocabulary, stop_tokens=stops) if written else None,
         adapters=frozenset(order.adapters),
     )
@@ -75,7 +77,7 @@ def open_model(order: Order) -> Opened:
         grammar=grammar_of,
         adapters=tuple(order.adapters),
     )
-    return Opened(engine, voice, _about(order, loaded, voice, kernel), loaded, forward, cache_type)
+    return Opened(engine, voice, _about(order, loaded, draft, voice, kernel), loaded, forward, cache_type)
 
 
 def _forward(order: Order, loaded: Loaded, threads: int) -> tuple[Forward, str]:
@@ -95,16 +97,16 @@ def _forward(order: Order, loaded: Loaded, threads: int) -> tuple[Forward, str]:
     return loaded.model, "; ".join(["torch" + (", the same in any batch" if order.exact else ""), *said])
 
 
-def _draft(order: Order, architecture: Architecture) -> Forward | None:
+def _draft(order: Order, architecture: Architecture, limit: Limit) -> Loaded | None:
     if not order.draft:
         return None
-    draft = load(Path(order.draft), weights=order.weights, device=order.device)
+    draft = load(Path(order.draft), weights=order.weights, device=order.device, memory_limit=limit)
     if draft.architecture.vocabulary != architecture.vocabulary:
         raise EngineError(
             f"{order.draft} cannot guess for {order.path}: its vocabulary has {draft.architecture.vocabulary} tokens, "
             f"not {architecture.vocabulary}; use a smaller model of the same family"
         )
-    return draft.model
+    return draft
 
 
 def _pages(order: Order, architecture: Architecture, cache_type: torch.dtype) -> int:
@@ -132,15 +134,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _about(order: Order, loaded: Loaded, voice: Voice, kernel: str) -> About:
-    weights = {id(tensor): tensor for tensor in (*loaded.model.parameters(), *loaded.model.buffers())}
-    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in weights.values()}
+def _about(order: Order, loaded: Loaded, draft: Loaded | None, voice: Voice, kernel: str) -> About:
+    weights = _tensors(loaded)
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in weights}
     return About(
         name=order.name,
         path=order.path,
         family=loaded.architecture.family,
         parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
-        bytes=sum(tensor.nbytes for tensor in weights.values()),
+        bytes=sum(tensor.nbytes for tensor in (*weights, *(_tensors(draft) if draft is not None else ()))),
         context=voice.context,
         vocabulary=loaded.architecture.vocabulary,
         weights=order.weights if order.weights != "auto" else "+".join(sorted(kinds)),
@@ -149,3 +151,8 @@ def _about(order: Order, loaded: Loaded, voice: Voice, kernel: str) -> About:
         tools=voice.form,
         kernel=kernel,
     )
+
+
+def _tensors(loaded: Loaded) -> list[torch.Tensor]:
+    """Each tensor of a model once, also where two modules share it."""
+    return [*{id(one): one for one in (*loaded.model.parameters(), *loaded.model.buffers())}.values()]

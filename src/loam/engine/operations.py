@@ -93,8 +93,8 @@ class Checkpoints:
 
     async def ask(self, model: str, question: str, body: Any, principal: Principal) -> Any:
         fleet, name = self.find(model, principal)
-        engine = await fleet.engine(name)
-        return await engine.ask(Question(f"{question}.{next(self._number)}", question, body))
+        async with fleet.using(name) as engine:
+            return await engine.ask(Question(f"{question}.{next(self._number)}", question, body))
 
     async def tokenize(self, asked: Asked) -> Tokenized:
         wish: TokenizeWish = asked.body

@@ -23,8 +23,8 @@ LARGEST = 256 * 2**20
 class Order(Struct, frozen=True, kw_only=True, tag="order"):
     """The first frame to a new process: which checkpoint to open, and how.
 
-    `memory` and `cache` are in bytes, None for what the engine thinks right; 0 `threads` are all cores; `context` cuts
-    the model's own to so many tokens. `adapters` are folders by name, `draft` is a smaller checkpoint that guesses.
+    `cache` is in bytes, None for what the engine thinks right; 0 `threads` are all cores; `context` cuts the model's
+    own to so many tokens. `adapters` are folders by name, `draft` is a smaller checkpoint that guesses.
     `exact`: torch, too, gives a token the same alone and in any batch (P9), at a cost.
     """
 
@@ -33,7 +33,6 @@ class Order(Struct, frozen=True, kw_only=True, tag="order"):
     weights: Weights = "auto"
     device: str = "cpu"
     threads: int = 0
-    memory: int | None = None
     cache: int | None = None
     batch: int = 8
     queue: int = 64
@@ -108,6 +107,12 @@ class Finish(Struct, frozen=True, tag="finish"):
     """Answer what runs, take nothing more, then end."""
 
 
+class Proceed(Struct, frozen=True, tag="proceed"):
+    """The answer to `Sized`: so many bytes may be taken, None: what is free. Who may not is ended instead."""
+
+    memory: int | None = None
+
+
 class About(Struct, frozen=True, kw_only=True):
     """What was opened. `bytes` is what the weights take; `tools` names the form of tool calls, empty for none."""
 
@@ -127,6 +132,13 @@ class About(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class Sized(Struct, frozen=True, tag="sized"):
+    """Before weights are read: the bytes that they will take, and those that are free now. `Proceed` is awaited."""
+
+    bytes: int
+    free: int
+
+
 class Ready(Struct, frozen=True, tag="ready"):
     about: About
 
@@ -143,8 +155,12 @@ class Spoken(Struct, frozen=True, tag="spoken"):
 
 
 class Ended(Struct, frozen=True, tag="ended"):
+    """`guessed` tokens were tried ahead of their time, and `accepted` of them came true."""
+
     id: str
     failure: Failure | None = None
+    guessed: int = 0
+    accepted: int = 0
 
 
 class Reply(Struct, frozen=True, tag="reply"):
@@ -153,8 +169,8 @@ class Reply(Struct, frozen=True, tag="reply"):
     failure: Failure | None = None
 
 
-ToEngine = Order | Request | Question | Cancel | Finish
-ToGateway = Ready | Unready | Spoken | Ended | Reply
+ToEngine = Order | Proceed | Request | Question | Cancel | Finish
+ToGateway = Sized | Ready | Unready | Spoken | Ended | Reply
 
 _encoder = msgspec.msgpack.Encoder()
 to_engine = msgspec.msgpack.Decoder(ToEngine)

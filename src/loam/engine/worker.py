@@ -20,6 +20,7 @@ import msgspec
 from loam.core.calls import Delta
 from loam.core.errors import EngineError, Failure, ModelFailure
 from loam.engine.asks import Ask, Said
+from loam.engine.memory import Limit
 from loam.engine.opening import Opened, open_model
 from loam.engine.protocol import (
     HEAD,
@@ -27,10 +28,12 @@ from loam.engine.protocol import (
     Ended,
     Finish,
     Order,
+    Proceed,
     Question,
     Ready,
     Reply,
     Request,
+    Sized,
     Spoken,
     ToGateway,
     Unready,
@@ -42,7 +45,7 @@ from loam.engine.text import Answering
 
 _log = logging.getLogger("loam.engine")
 _REMEMBERED = 4096
-Open = Callable[[Order], Opened]
+Open = Callable[[Order, Limit], Opened]
 
 
 class Line:
@@ -86,6 +89,8 @@ class Inbox(threading.Thread):
         """What takes time to read."""
         self.ready: queue.SimpleQueue[Any] = queue.SimpleQueue()
         """What the engine can begin with at once."""
+        self.proceeding: queue.SimpleQueue[Proceed] = queue.SimpleQueue()
+        """How much memory may be taken, each time that it was asked."""
         self.cancelled: set[str] = set()
 
     def run(self) -> None:
@@ -95,6 +100,8 @@ class Inbox(threading.Thread):
                     self.cancelled.clear()  # of answers that had ended when their cancellation came
                 self.cancelled.add(message.id)
                 self.ready.put(message)
+            elif isinstance(message, Proceed):
+                self.proceeding.put(message)
             elif isinstance(message, Request | Question | Finish):
                 self.texts.put(message)
         leave()
@@ -192,7 +199,7 @@ class Worker:
                 messages.append(Spoken(request, deltas))
             if answering.done:
                 del self._answerings[request]
-                messages.append(Ended(request, answering.failure))
+                messages.append(Ended(request, answering.failure, answering.guessed, answering.accepted))
         if messages:
             self._line.write(*messages)
 
@@ -226,8 +233,13 @@ def serve(connection: socket.socket, opens: Open = open_model) -> None:
         return
     inbox = Inbox(line)
     inbox.start()
+
+    def limit(need: int, free: int) -> int | None:
+        line.write(Sized(need, free))
+        return inbox.proceeding.get().memory
+
     try:
-        opened = opens(order)
+        opened = opens(order, limit)
     except (EngineError, ModelFailure) as error:
         line.write(Unready(str(error)))
         return

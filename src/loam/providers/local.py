@@ -49,19 +49,19 @@ class Local:
         try:
             _, _, adapter = self.fleet.find(name)
             request = request_of(call, name=self._own(call), adapter=adapter, seed=self._bits(_TURNED))
-            engine = await self.fleet.engine(name)
-            yield Delta(head=Head(id=call.id, model=name))
-            async with aclosing(engine.answer(request)) as deltas:
-                async for delta in deltas:
-                    yield delta
+            async with self.fleet.using(name) as engine:
+                yield Delta(head=Head(id=call.id, model=name))
+                async with aclosing(engine.answer(request)) as deltas:
+                    async for delta in deltas:
+                        yield delta
         except ModelFailure as error:
             raise self._named(error) from error
 
     async def _count(self, call: Call, name: str) -> AsyncGenerator[Delta, None]:
         try:
             request = request_of(call, name=self._own(call), adapter="", seed=0)
-            engine = await self.fleet.engine(name)
-            told = await engine.ask(Question(request.id, "count", msgspec.to_builtins(request)))
+            async with self.fleet.using(name) as engine:
+                told = await engine.ask(Question(request.id, "count", msgspec.to_builtins(request)))
         except ModelFailure as error:
             raise self._named(error) from error
         yield Delta(head=Head(model=name))

@@ -39,8 +39,11 @@ def worker() -> Iterator[Worker]:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
+    return write_tiny(tmp_path / "tiny-encoder")
+
+
+def write_tiny(folder: Path) -> Path:
     """A sentence-transformers folder: two layers, 32 numbers, pooled by [CLS], at most 16 pieces."""
-    folder = tmp_path / "tiny-encoder"
     (folder / "1_Pooling").mkdir(parents=True)
     vocabulary = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", "utf-8")
