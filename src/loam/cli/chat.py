@@ -1,9 +1,11 @@
 """`loam chat`: a conversation in the terminal."""
 
+import sys
 from typing import Any
 
 import click
 
+from loam.cli import checkpoint
 from loam.cli.ask import said, tell
 from loam.cli.reach import Gateway, Refused, gateway
 from loam.kinds import asked_as
@@ -31,12 +33,16 @@ def command(
     """
     if model is None and collection is None:
         raise click.UsageError("name a --model, or a collection with --in (`loam models` lists what can be asked)")
+    checkpoint.no_path(model or "")
     body: dict[str, Any] = {"model": asked_as(model) if model else f"rag:{collection}"}
     body["loam"] = {"metadata": True, **({"collection": collection} if collection and model else {})}
     body |= {} if temperature is None else {"temperature": temperature}
     body |= {} if max_tokens is None else {"max_tokens": max_tokens}
     with gateway(model=model or "") as reached:
-        _Talk(reached, body, system).run()
+        talk = _Talk(reached, body, system)
+        talk.run()
+    if talk.failed and not sys.stdin.isatty():
+        raise click.exceptions.Exit(3)  # a script sees it, as it does with other commands
 
 
 class _Talk:
@@ -46,6 +52,8 @@ class _Talk:
         self._reached = reached
         self._body = body
         self._messages: list[dict[str, Any]] = []
+        self.failed = False
+        """Whether a question got no answer."""
         self._begin(system)
 
     def _begin(self, system: str) -> None:
@@ -73,6 +81,7 @@ class _Talk:
             answer = said(self._reached, {**self._body, "messages": asked}, pieces)
         except Refused as error:
             click.secho(f"\n{error}", fg="red", err=True)
+            self.failed = True
             return
         except KeyboardInterrupt:
             click.secho("\nstopped", dim=True)
@@ -85,6 +94,8 @@ class _Talk:
 
 
 def _line() -> str:
+    if not sys.stdin.isatty():  # a script's questions, one a line, need no prompt
+        return sys.stdin.readline().strip()
     try:
         return click.prompt(click.style("you", fg="green"), default="", show_default=False, prompt_suffix=" › ").strip()
     except click.Abort:

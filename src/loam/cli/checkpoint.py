@@ -6,6 +6,7 @@ said in one line with the command that brings it.
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +15,7 @@ import click
 
 from loam.core.errors import EngineError
 from loam.engine.client import EngineProcess, require_engine
-from loam.engine.fleet import Fleet
+from loam.engine.fleet import GGUF, Fleet
 from loam.engine.protocol import Order
 from loam.kinds import HERE, configured, named, providers_of
 
@@ -56,6 +57,27 @@ def find(model: str) -> Path:
             f"{models_folder()}; `loam models list` shows what is there, `loam models pull` fetches one"
         )
     return path
+
+
+def no_path(model: str) -> None:
+    """Raises EngineError where a model is named as a path is, and no checkpoint is there."""
+    plain = model.removeprefix(f"{HERE}/")
+    if (plain.startswith(("/", "./", "../", "~")) or plain.endswith(GGUF)) and named(model) is None:
+        raise EngineError(
+            f"there is no checkpoint at {plain}: a checkpoint is a folder with config.json, or a .gguf file; "
+            "`loam models list` shows what can be asked for by its name"
+        )
+
+
+def text_of(words: str) -> str:
+    """The text that a command is given; `-` reads it from the input. Raises click.UsageError where it is none."""
+    try:
+        text = sys.stdin.buffer.read().decode() if words == "-" else words.encode().decode()
+    except UnicodeError as error:
+        raise click.UsageError(f"the text is not UTF-8 ({error}); convert it first, as with `iconv`") from error
+    if not text:
+        raise click.UsageError("there is no text: give it in quotes, or pipe it in and write `-`")
+    return text
 
 
 def run(order: Order, use: Callable[[EngineProcess], Awaitable[T]]) -> T:

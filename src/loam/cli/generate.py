@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 import time
 from contextlib import aclosing
 from typing import Any
@@ -43,8 +42,7 @@ def command(
     loam generate "Once upon a time"
     loam generate "Why is the sky blue?" --model models/SmolLM2-135M-Instruct --temperature 0
     """
-    if prompt == "-":
-        prompt = sys.stdin.read()
+    prompt = checkpoint.text_of(prompt)
     path = checkpoint.find(model)
     seed = given.pop("seed")
     most, stop = given.pop("max_tokens"), list(given.pop("stop"))

@@ -6,6 +6,7 @@ from typing import Any
 import click
 import msgspec
 
+from loam.cli import checkpoint
 from loam.cli.inspect_picture import LAYER_LEGEND, LEGEND, WIDTH, draw
 from loam.cli.reach import gateway
 from loam.cli.show import console
@@ -60,7 +61,12 @@ def _help() -> str:
 @click.option("--legend/--no-legend", default=True, help="Say at the end what the numbers mean.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole inspection as JSON.")
 def command(prompt: str, as_json: bool, legend: bool, **options: Any) -> None:
-    """Show how a model continues PROMPT: each token's candidates, what the filters took, and the draw."""
+    """Show how a model continues PROMPT: each token's candidates, what the filters took, and the draw.
+
+    A PROMPT of `-` is read from the input.
+    """
+    prompt = checkpoint.text_of(prompt)
+    checkpoint.no_path(options["model"])
     found = look(Wish(prompt=prompt, **options))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2))

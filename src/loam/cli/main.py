@@ -1,7 +1,10 @@
 """`loam`: the list of commands. Each is loaded only when it is asked for, so that starting one is quick."""
 
+import errno
+import os
 import sys
 from importlib import import_module
+from typing import Any, NoReturn
 
 import click
 
@@ -47,6 +50,12 @@ class _Lazy(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would end with 1
+            unread()
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -61,12 +70,18 @@ def program() -> None:
     """
 
 
+def unread(status: int = 0) -> NoReturn:
+    """Ends without another word on the output: whoever read it (`| head`) has seen enough, or it is full."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written goes nowhere
+    sys.exit(status)
+
+
 def main() -> None:
     """The entry point: errors that Loam raises on purpose are one line, not a traceback."""
     try:
-        program(standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        status = program(standalone_mode=False)  # what a command leaves by `Exit` comes back as a number
+        sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
@@ -81,5 +96,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
+        unread()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        click.secho(f"loam: {error.strerror}: what was written is not whole", fg="red", err=True)
+        unread(2)

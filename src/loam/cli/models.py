@@ -109,7 +109,7 @@ def show_(model: str, as_json: bool) -> None:
 @command.command()
 @click.argument("model", default="pocket")
 @click.option("--prompt-tokens", default=256, show_default=True, type=click.IntRange(8), help="Tokens to read.")
-@click.option("--tokens", default=64, show_default=True, type=click.IntRange(2), help="Tokens to write.")
+@click.option("--tokens", default=64, show_default=True, type=click.IntRange(16), help="Tokens to write.")
 @click.option("--at-once", default=8, show_default=True, type=click.IntRange(1), help="Answers in the second run.")
 @checkpoint.weights_option
 @click.option("--threads", type=click.IntRange(0), default=0, help="Threads that compute; 0: one a core.")
@@ -126,6 +126,9 @@ def bench(
         assert about is not None
         read = min(prompt_tokens, about.context // 2)
         write = min(tokens, about.context - read - 1)
+        if (read, write) != (prompt_tokens, tokens):
+            said = f"a context of {about.context} tokens leaves {read} to read and {write} to write"
+            click.secho(said, dim=True, err=True)
         await _run(engine, "warm", 8, 2, 1)
         rows: list[dict[str, Any]] = []
         for answers in dict.fromkeys((1, at_once)):

@@ -1,7 +1,6 @@
 """`loam tokenize`: a text as the tokens that a checkpoint reads."""
 
 import json
-import sys
 from importlib import import_module
 from typing import Any
 
@@ -24,8 +23,7 @@ def command(text: str, model: str, special: bool, chat: bool, as_json: bool) -> 
     \b
     loam tokenize "Hello world" --model models/gpt2
     """
-    if text == "-":
-        text = sys.stdin.read()
+    text = checkpoint.text_of(text)
     require_engine()
     tokenizer = import_module("loam.engine.tokenizer").Tokenizer.open(checkpoint.find(model))
     try:
