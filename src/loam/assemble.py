@@ -15,6 +15,7 @@ from msgspec import Struct
 from loam import __version__
 from loam.agents import agency
 from loam.agents.agency import Given, open_agents
+from loam.agents.answering import AgentModels
 from loam.config import Settings
 from loam.core.calls import Call
 from loam.core.clock import Clock, SystemClock, new_id
@@ -294,9 +295,9 @@ async def open_house(settings: Settings, clock: Clock | None = None) -> AsyncGen
 async def face_of(parts: Parts, mirrors: Mirrors, stack: AsyncExitStack) -> tuple[Gateway, tuple[Operation, ...]]:
     """The app and all that its native API can do; agents stop when the stack is closed."""
     keys, whole = way_of(parts)
-    agents = await open_agents(parts.settings.agents, given_of(parts, whole), stack)
+    desk, agents = await open_agents(parts.settings.agents, given_of(parts, whole), stack)
     operations = (*operations_of(parts, mirrors), *agents)
-    return app_of(parts, operations, keys, whole), operations
+    return app_of(parts, operations, keys, AgentModels(whole, desk, parts.clock)), operations
 
 
 def operations_of(parts: Parts, mirrors: Mirrors) -> tuple[Operation, ...]:
@@ -388,6 +389,7 @@ def offer_of(parts: Parts) -> Offer:
         clock=parts.clock,
         prompts=parts.prompts,
         checkpoints=parts.checkpoints.names,
+        agents={name: agent.model for name, agent in settings.agents.items()},
     )
 
 

@@ -1,14 +1,14 @@
-"""What can be asked here, as each key sees it: routes, models, collections and prompts, with what they cost.
+"""What can be asked here, as each key sees it: routes, models, collections, prompts and agents, with what they cost.
 
 Knows names, prices and who reaches which collection; beside `assemble.py`, because it looks into several rooms.
 Invariant: a key is shown what it may ask and nothing else; an administrator's is shown every collection.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct, structs
 
-from loam.core.calls import PROMPT, RAG, Principal, Target, Usage
+from loam.core.calls import AGENT, PROMPT, RAG, Principal, Target, Usage
 from loam.core.clock import Clock
 from loam.core.errors import ModelFailure
 from loam.core.money import dollars
@@ -22,7 +22,8 @@ from loam.planners.prices import PriceBook
 class Offer(Struct, frozen=True, kw_only=True):
     """`routes` are the names that the settings give to chains, `answers` is who answers from documents.
 
-    `checkpoints` gives the names of what lies on this machine, which may change while the gateway runs.
+    `checkpoints` gives the names of what lies on this machine, which may change while the gateway runs; `agents` says
+    which model each of them asks.
     """
 
     table: RouteTable
@@ -33,12 +34,14 @@ class Offer(Struct, frozen=True, kw_only=True):
     clock: Clock
     prompts: PromptShelf
     checkpoints: Callable[[], Sequence[str]]
+    agents: Mapping[str, str]
 
     async def names(self, principal: Principal) -> list[str]:
         """Every name that a principal may ask."""
         collections = [RAG + one.name for one in await self.reach.listed(principal)]
         prompts = [PROMPT + name for name in self.prompts.asked()]
-        every = dict.fromkeys((*self.table.names(), *self._unlisted(), *collections, *prompts))
+        agents = [AGENT + name for name in self.agents]
+        every = dict.fromkeys((*self.table.names(), *self._unlisted(), *collections, *prompts, *agents))
         return [name for name in every if principal.may_ask(name)]
 
     def _unlisted(self) -> list[str]:
@@ -51,6 +54,9 @@ class Offer(Struct, frozen=True, kw_only=True):
         return [self._entry(name) for name in await self.names(principal)]
 
     def _entry(self, name: str) -> ModelEntry:
+        agent = self.agents.get(name.removeprefix(AGENT)) if name.startswith(AGENT) else None
+        if agent is not None:
+            return structs.replace(self._entry(agent), name=name, kind="agent")
         asked = self.prompts.asked().get(name.removeprefix(PROMPT)) if name.startswith(PROMPT) else None
         known = name if asked is None else asked
         collection = known.startswith(RAG) and known not in self.table.names()

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
-import pytest
 
 from loam.agents.calling import asked_as, chosen, held, longest
 from loam.agents.events import Asked
@@ -63,7 +62,6 @@ def test_an_agent_acts_in_text_and_its_thoughts_stay_with_it(tmp_path: Path) -> 
     assert json.loads(first["parts"][1]["arguments"]) == {"a": 2, "b": 3}
 
 
-@pytest.mark.slow
 def test_every_action_of_the_pocket_model_is_a_call_that_fits(tmp_path: Path) -> None:
     """It knows nothing of tools, and its template has no word for them; the grammar does."""
     tools = {"add": python("add", access="read")}

@@ -50,8 +50,8 @@ class Given(Struct, frozen=True, kw_only=True):
 
 async def open_agents(
     wanted: Mapping[str, AgentSettings], given: Given, stack: AsyncExitStack
-) -> tuple[Operation, ...]:
-    """Raises SettingsError for a tool that can't be used."""
+) -> tuple[Desk, tuple[Operation, ...]]:
+    """The desk, and what can be done at it. Raises SettingsError for a tool that can't be used."""
     outside = Outside(given.search, given.web, given.environment)
     agents: dict[str, Agent] = {}
     for name, settings in wanted.items():
@@ -62,7 +62,7 @@ async def open_agents(
     desk = Desk(agents, EventLog(given.database), given.clock, given.active)
     stack.push_async_callback(desk.close)
     stack.push_async_callback(_stop, asyncio.ensure_future(_tend(desk, given)))
-    return agent_operations(desk)
+    return desk, agent_operations(desk)
 
 
 async def _tend(desk: Desk, given: Given) -> None:

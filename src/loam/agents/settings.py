@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from loam.core.calls import AGENT
 from loam.core.errors import SettingsError
 
 
@@ -101,7 +102,9 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     limits: LimitSettings = LimitSettings()
 
     def check(self, name: str) -> None:
-        """Raises SettingsError for a tool that lacks what its kind needs."""
+        """Raises SettingsError for a model that is an agent, or a tool that lacks what its kind needs."""
+        if self.model.startswith(AGENT):
+            raise SettingsError(f"[agents.{name}] asks {self.model}: an agent asks a model, never another agent")
         for tool, settings in self.tools.items():
             needs = {"python": "function", "documents": "collection", "http": "url"}[settings.kind]
             if not getattr(settings, needs):

@@ -21,7 +21,7 @@ RAG = "rag:"
 """A model whose name begins so is a collection: it answers from the documents of the one that the rest names."""
 
 AGENT = "agent:"
-"""An agent is named so where a key's `models` say what it may use."""
+"""A model whose name begins so is an agent: the call begins a run of it. A key's `models` name it so too."""
 
 PROMPT = "prompt:"
 """A model whose name begins so is a prompt: NAME, NAME@LABEL or NAME@HASH, and the prompt says whom to ask."""

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import structs
 
-from loam.core.calls import CacheControl, Call, Citation, Controls, SentenceCheck, Step
+from loam.core.calls import AGENT, CacheControl, Call, Citation, Controls, SentenceCheck, Step
 from loam.core.errors import Failure, refuse
 from loam.core.money import dollars
 from loam.gateway.http import Header
@@ -104,7 +104,7 @@ def failure_headers(call: Call | None, call_id: str, failure: Failure) -> list[H
         else [(b"x-loam-call-id", identity), (b"x-request-id", identity), (b"request-id", identity)]
     )
     tried = call is not None and bool(call.trace.attempts)
-    if tried or failure.kind == "budget":
+    if tried or failure.kind == "budget" or failure.should_retry is False:
         headers.append((b"x-should-retry", b"false"))
     if failure.retry_after is not None:
         headers.append((b"retry-after", b"%d" % max(1, -int(-failure.retry_after // 1))))
@@ -115,8 +115,9 @@ def failure_headers(call: Call | None, call_id: str, failure: Failure) -> list[H
 def loam_object(
     call: Call, citations: Sequence[Citation], checks: Sequence[SentenceCheck] = (), steps: Sequence[Step] = ()
 ) -> dict[str, Any] | None:
-    """The `loam` object of an answer, where the client asked for it or its sources need a place; else None."""
-    if not call.controls.metadata and not citations and not checks:
+    """The `loam` object of an answer, where the client asked for it, its sources need a place, or a run has an id."""
+    always = call.model.startswith(AGENT)  # whose run has an id that the client needs
+    if not call.controls.metadata and not citations and not checks and not always:
         return None
     trace = call.trace
     grounded = {"grounding": _grounding_of(checks), "checks": [_told(check) for check in checks]} if checks else {}

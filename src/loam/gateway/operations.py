@@ -57,7 +57,7 @@ class ModelEntry(Struct, frozen=True):
     """What can be asked. Prices are in dollars per million tokens."""
 
     name: str
-    kind: Literal["route", "model", "collection", "prompt"]
+    kind: Literal["route", "model", "collection", "prompt", "agent"]
     chain: list[str]
     input: str | None = None
     output: str | None = None
