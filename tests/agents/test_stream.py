@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from loam.agents.events import Returned
+from loam.agents.views import RunView
 from loam.cli.reach import Gateway, Refused
 from loam.core.operations import Sent, Streamed
 from loam.gateway.http import WHEN_GONE
@@ -160,6 +161,27 @@ async def test_a_follower_who_leaves_is_forgotten_and_a_slow_one_holds_little(tm
         events = await made.log.events(begun.id)
     assert rest[:-1] == events[1:]
     assert any(isinstance(entry.event, Returned) for entry in events)
+
+
+@pytest.mark.anyio
+async def test_who_follows_a_run_that_is_cancelled_hears_its_end(tmp_path: Path) -> None:
+    pay = Pay(approval=False)
+    pay.may_end.clear()
+    async with office(tmp_path, [called("pay", order=7)], {"pay": pay}) as made:
+        for _ in range(20):
+            pay.begun.clear()
+            begun = await made.desk.begin("clerk", "pay", ANN)
+            follower = await made.desk.follow("clerk", begun.id, ANN, after=0, pulse=30)
+            following = asyncio.ensure_future(_all(follower))
+            await pay.begun.wait()
+            await made.desk.cancel("clerk", begun.id, ANN)
+            heard = await asyncio.wait_for(following, 5)
+            assert isinstance(heard[-1], RunView)
+            assert heard[-1].reason == "cancelled"
+
+
+async def _all(stream: Any) -> list[Any]:
+    return [one async for one in stream]
 
 
 @pytest.mark.anyio

@@ -136,15 +136,16 @@ class Desk:
         """Ends a run, in the middle of a call if need be, and whatever else happens to it meanwhile."""
         run = await self._find(name, run_id, principal)
         while True:
-            await self._stop(run_id)
-            state = await self._state(run)
-            if state.ended is not None:
-                return self._view(run, state)
-            try:
-                await write(self._log, self._clock, run, state, Ended("cancelled", f"by {name_of(principal)}"))
-            except ModelFailure as error:
-                if error.failure.kind != "conflict":
-                    raise
+            with self._move(run_id):
+                await self._stop(run_id)
+                state = await self._state(run)
+                if state.ended is not None:
+                    return self._view(run, state)
+                try:
+                    await write(self._log, self._clock, run, state, Ended("cancelled", f"by {name_of(principal)}"))
+                except ModelFailure as error:
+                    if error.failure.kind != "conflict":
+                        raise
 
     async def sweep(self, keep_days: float) -> int:
         """Denies what nobody decided on in time, and takes away runs that ended so many days ago; gives how many."""
@@ -202,12 +203,13 @@ class Desk:
 
     @contextmanager
     def _move(self, run_id: str) -> Generator[None, None, None]:
-        """While an event is written after which the run will be driven, it counts as driven."""
+        """While something is done to a run that its next event will tell, it counts as driven."""
         self._moving.add(run_id)
         try:
             yield
         finally:
             self._moving.discard(run_id)
+            self._log.news.tell(run_id)
 
     def _driven(self, run_id: str) -> bool:
         return run_id in self._tasks or run_id in self._moving

@@ -7,7 +7,7 @@ works from any program.
 import http.client
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,18 @@ class Refused(LoamError):
 
 
 class Gateway:
-    """A gateway at `url`. Raises Refused with the gateway's own words for every error status."""
+    """A gateway at `url`. Raises Refused with the gateway's own words for every error status.
 
-    def __init__(self, url: str, key: str = "") -> None:
+    One that does not `stay` ends with the command that started it.
+    """
+
+    def __init__(self, url: str, key: str = "", *, stays: bool = True) -> None:
         self.url = url.rstrip("/")
+        self.stays = stays
         self._key = key
 
     def get(self, path: str, **query: str | int | None) -> Any:
-        pairs = "&".join(f"{name}={quote(str(value))}" for name, value in query.items() if value not in (None, ""))
-        return self.send("GET", f"{path}?{pairs}" if pairs else path)
+        return self.send("GET", path + _queried(query))
 
     def send(self, method: str, path: str, body: Any = None) -> Any:
         with self._request(method, path, body) as response:
@@ -59,6 +62,16 @@ class Gateway:
                     yield event
         raise Refused(502, "the answer broke off before its end")
 
+    def follow(self, path: str, **query: str | int | None) -> Iterator[tuple[str, Any]]:
+        """The named events of a stream of the native API, until its end."""
+        with self._request("GET", path + _queried(query), None) as response:
+            name = ""
+            for line in response:
+                if line.startswith(b"event:"):
+                    name = line.removeprefix(b"event:").strip().decode()
+                elif line.startswith(b"data:"):
+                    yield name, json.loads(line.removeprefix(b"data:"))
+
     @contextmanager
     def _request(self, method: str, path: str, body: Any) -> Generator[http.client.HTTPResponse, None, None]:
         address = urlsplit(self.url)
@@ -77,6 +90,11 @@ class Gateway:
             raise LoamError(f"cannot reach the gateway at {self.url}: {error or type(error).__name__}") from error
         finally:
             connection.close()
+
+
+def _queried(query: Mapping[str, str | int | None]) -> str:
+    pairs = "&".join(f"{name}={quote(str(value))}" for name, value in query.items() if value not in (None, ""))
+    return f"?{pairs}" if pairs else ""
 
 
 def _message(body: bytes, status: int) -> str:
@@ -106,7 +124,7 @@ def gateway(settings: Settings | None = None, *, model: str = "") -> Generator[G
     free = structs.replace(settings, server=structs.replace(settings.server, host="127.0.0.1", port=0))
     try:
         with running(free) as started:
-            yield Gateway(started.url, key or started.admin_key)
+            yield Gateway(started.url, key or started.admin_key, stays=False)
     except StorageError:
         url = _noted(folder)
         if url is None:
