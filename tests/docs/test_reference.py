@@ -25,3 +25,7 @@ def test_there_is_no_other_page() -> None:
 )
 def test_every_setting_says_what_it_means(setting: Setting) -> None:
     assert setting.description, "give it a msgspec.Meta(description=…)"
+
+
+def test_examples_in_the_help_stand_each_on_its_line() -> None:
+    assert "\\b" not in PAGES["commands.md"](), "no r before the docstring: click reads the mark, not its two letters"

@@ -43,7 +43,7 @@ def command(
     as_json: bool,
     **sampling: int | float | None,
 ) -> None:
-    r"""Ask one QUESTION, of a model or of your documents.
+    """Ask one QUESTION, of a model or of your documents.
 
     \b
     loam ask "How much sick leave can I be advanced?" --in handbook

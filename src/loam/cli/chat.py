@@ -22,7 +22,7 @@ _HELP = "/reset begins anew, /system TEXT changes the system message, Ctrl-C sto
 def command(
     model: str | None, collection: str | None, system: str, temperature: float | None, max_tokens: int | None
 ) -> None:
-    r"""Talk with a model. An empty line or Ctrl-D ends.
+    """Talk with a model. An empty line or Ctrl-D ends.
 
     /reset (or /new) begins anew; /system TEXT sets the system message and begins anew; /help says so again. Ctrl-C
     stops an answer, of which what was said stays in the conversation.

@@ -34,7 +34,7 @@ from loam.engine.protocol import Drawing, Order, Request, Weights
 def command(
     prompt: str, model: str, weights: Weights, threads: int, raw: bool, system: str, logprobs: int | None, **given: Any
 ) -> None:
-    r"""Continue PROMPT, or answer it where the checkpoint has a chat template; `-` reads it from the input.
+    """Continue PROMPT, or answer it where the checkpoint has a chat template; `-` reads it from the input.
 
     Options that are left out follow the checkpoint's own generation_config.json. No gateway is needed.
 

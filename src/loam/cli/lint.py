@@ -63,7 +63,7 @@ def command(
     better: str | None,
     **wish: Any,
 ) -> None:
-    r"""Find what the prompts in PATHS leave open: files, folders (their *.md), or "-" for what is piped in.
+    """Find what the prompts in PATHS leave open: files, folders (their *.md), or "-" for what is piped in.
 
     \b
     loam lint prompts/

@@ -52,7 +52,7 @@ def list_(as_json: bool) -> None:
 @click.argument("name")
 @click.option("--revision", default="main", show_default=True, help="A branch, tag or commit of it.")
 def pull(name: str, revision: str) -> None:
-    r"""Fetch a checkpoint from the Hugging Face hub, ORG/NAME, into the models' folder.
+    """Fetch a checkpoint from the Hugging Face hub, ORG/NAME, into the models' folder.
 
     Weights in safetensors, configuration and tokenizer; what was fetched before is not fetched again, and a broken
     download goes on where it stopped. HF_TOKEN opens what needs an account, HF_ENDPOINT names a mirror.

@@ -18,7 +18,7 @@ from loam.engine.client import require_engine
 @click.option("--chat", is_flag=True, help="Put the text into the chat template first, as a user's message.")
 @json_option
 def command(text: str, model: str, special: bool, chat: bool, as_json: bool) -> None:
-    r"""Show TEXT as tokens: their ids, how the vocabulary writes them, and their bytes; `-` reads from the input.
+    """Show TEXT as tokens: their ids, how the vocabulary writes them, and their bytes; `-` reads from the input.
 
     \b
     loam tokenize "Hello world" --model models/gpt2
