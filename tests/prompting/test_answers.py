@@ -1,5 +1,6 @@
 """Reading an answer: what a person would take for the same answer has one form, and a right one is never lost."""
 
+import time
 from fractions import Fraction
 
 import pytest
@@ -98,3 +99,46 @@ def test_every_number_comes_back_however_it_is_wrapped(value: Fraction, frame: s
 @given(st.text(max_size=300), st.sampled_from(["number", "choice", "text", "auto", "json:/a"]))
 def test_no_text_breaks_it(text: str, kind: str) -> None:
     canonical(text, kind)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("Answer: 1 200 km", "1200"),
+        ("Answer: 1.200,50 €", "1200.5"),
+        ("Answer: 1,5", "1.5"),
+        ("Answer: $1.5M", "1500000"),
+        ("Answer: 1.5k", "1500"),
+        ("Answer: 5 m", "5"),
+        ("Answer: three and a half", "3.5"),
+        ("Answer: half", "0.5"),
+        ("Answer: a dozen", "12"),
+        ("Answer: two hundred and five thousand and six", "205006"),
+        ("Answer: minus four", "-4"),
+        ("Answer: negative $3", "-3"),
+        ("Answer: $3.0 \\times 10^{2}$", "300"),
+        ("Answer: 10^3", "1000"),
+        ("Answer: 3 dollars and 50 cents", "3.5"),
+        ("Answer: 1.234", "1.234"),
+        ("Answer: 3, 4", "3"),
+        ("He uses 6*2=12 masks every 2 days.", "12"),
+        ("They watch 6*4 = 24 movies in 4 weeks", "24"),
+        ("If x = 3 then y is 9.", "9"),
+        ("So 2+2=4, so he has 5", "5"),
+        ("The sum is 30 + 20 = 50.\nThere are 4 left.", "4"),
+    ],
+)
+def test_a_number_is_read_as_a_person_reads_it(text: str, number: str) -> None:
+    assert canonical(text, "number") == number
+
+
+@pytest.mark.parametrize("kind", ["number", "choice", "text", "auto", "json:/a"])
+@pytest.mark.parametrize(
+    "hostile",
+    ["9" * 5000, "\\boxed{" * 20_000, "twenty " * 20_000, "1 000 " * 20_000, "a and " * 20_000, "[" * 100_000],
+)
+def test_a_hostile_answer_is_read_in_bounded_time(hostile: str, kind: str) -> None:
+    started = time.perf_counter()
+    canonical(hostile, kind)
+    canonical(f"Answer: {hostile}", kind)
+    assert time.perf_counter() - started < 2

@@ -31,9 +31,9 @@ def answer_in(text: str) -> str | None:
     tagged = _TAGGED.findall(text)
     if tagged:
         return tagged[-1].strip() or None
-    boxes = [_braced(text, found.end()) for found in _BOXED.finditer(text)]
+    boxes = [found.end() for found in _BOXED.finditer(text)]
     if boxes:
-        return boxes[-1].strip() or None
+        return _braced(text, boxes[-1]).strip() or None
     for pattern in (_HASHES, _LABELLED, _SAID):
         marked = pattern.findall(text)
         if marked:
@@ -99,13 +99,26 @@ _NUMBER = re.compile(
     rf"(?P<sign>(?<![\w)\]])[-−–]\s?)?(?:[$€£¥]\s?)?(?P<sign2>[-−])?"
     rf"(?:(?P<whole>\d+)\s+(?=\d+/\d))?(?P<number>{_DIGITS})(?:[eE](?P<power>[-+]?\d{{1,3}})(?!\w))?"
     r"(?:\s?/\s?(?P<below>\d+(?:\.\d+)?)(?![\d/]))?"
-    r"(?:\s*(?P<scale>thousand|million|billion|trillion|dozen)\b)?",
+    r"(?:\s*(?P<scale>thousand|million|billion|trillion|dozen)\b|(?-i:(?P<short>[kKMB])\b))?",
     re.IGNORECASE,
 )
 _FRAC = re.compile(r"\\[dt]?frac\s*\{\s*(-?[\d.,]+)\s*\}\s*\{\s*([\d.,]+)\s*\}")
 _LATEX = re.compile(r"\\(?:text|mathrm|mbox|mathbf)\s*\{([^{}]*)\}|\\[!,;: ]|\\(?=[$%])|\{,\}")
 _VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8", "⅜": "3/8"}
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_SHORT = {"k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9}
+_LONGEST = 1000  # digits; no answer that people compare is longer, and Python refuses to write 4300 of them
+_REWRITTEN: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(\d)\s?(?:[x×*·]|\\times|\\cdot)\s?10\s?(?:\^|\*\*)\s?\{?([-−]?\d{1,3})\}?"), r"\1e\2"),
+    (re.compile(r"(?<![\d.])10\s?(?:\^|\*\*)\s?\{?([-−]?\d{1,3})\}?"), r"1e\1"),
+    (re.compile(r"\b(?:minus|negative)\s+(?=[$€£]?\s?\d)", re.IGNORECASE), "-"),
+    (re.compile(r"(?<![\d,.])(\d+) (?:dollars?|euros?|pounds?),? (?:and )?(\d\d) (?:cents?|pence)\b"), r"\1.\2"),
+)
+"""How people write numbers that the pattern above does not know, and as what it knows."""
+_GROUPED = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d\d?)(?![\d,.])")
+_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d\d?)(?![\d,]|\.\d)")
+_SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,]| \d)")
+"""How the rest of the world groups digits; in running text it might be a list, so this is for marked answers."""
 _ONES = "zero one two three four five six seven eight nine ten eleven twelve"
 _TEENS = "thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
@@ -113,19 +126,48 @@ _WORDS = {
     **{word: value for value, word in enumerate(f"{_ONES} {_TEENS}".split())},
     **{word: 20 + 10 * place for place, word in enumerate(_TENS.split())},
 }
-_WORDED = re.compile(rf"\b(?:(?:{'|'.join(_WORDS)}|hundred)(?:[\s-]+(?:and\s+)?|\b))+", re.IGNORECASE)
+_MANY = {"hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "dozen": 12}
+_WORDED = re.compile(
+    rf"\b(?:(?:minus|negative)\s+)?(?:an?\s+(?=(?:{'|'.join(_MANY)}|half)\b))?"
+    rf"(?:(?:{'|'.join(_WORDS)}|{'|'.join(_MANY)}|half)\b(?:[\s-]+(?:and\s+)?(?:a\s+(?=half\b))?)?){{1,40}}",
+    re.IGNORECASE,
+)
+
+
+_CONCLUDES = re.compile(r"[.!?;]\s|\n|\b(?:then|so|thus|hence|therefore|is|are|was|equals|gives|makes|leaves)\b")
+"""What parts a result from a further one behind it."""
 
 
 def number_in(text: str, *, last: bool = False) -> str | None:
-    """The number that a text gives as its answer: after its last equals sign the first one, or the last of all."""
-    plain = _readable(text)
+    """The number that a text gives as its answer: after its last equals sign the first one, or the last of all.
+
+    With `last`, for running text: what follows the equals sign may conclude further, and then the last number counts.
+    """
+    plain = _readable(text if last else _regrouped(text))
     before, equals, after = plain.rpartition("=")
     if equals and _NUMBER.search(after):
         plain = after
     found = list(_NUMBER.finditer(plain))
     if not found:
         return _worded(before if equals and not after.strip() else plain)
-    return _value(found[-1] if last else found[0])
+    first, end = found[0], found[-1]
+    if last and not (equals and plain is after and _qualifies(plain[first.end() : end.start()])):
+        return _value(end)
+    return _value(first)
+
+
+def _qualifies(between: str) -> bool:
+    """Whether what follows a result says what it counts (`= 12 masks every 2 days`) and concludes nothing more."""
+    return not re.search(
+        r"[.!?;]\s|\n|\b(?:then|so|thus|hence|therefore|is|are|was|equals|gives|makes|leaves)\b", between
+    )
+
+
+def _regrouped(text: str) -> str:
+    """1.200,50 and 1 200 and 1,5 as 1200.50 and 1200 and 1.5."""
+    text = _GROUPED.sub(lambda found: f"{found[1].replace('.', '')}.{found[2]}", text)
+    text = _COMMA.sub(r"\1.\2", text)
+    return _SPACED.sub(lambda found: found[0].replace(" ", ""), text)
 
 
 def _whole_number(text: str) -> str | None:
@@ -141,18 +183,22 @@ def _readable(text: str) -> str:
     for sign, plain in _VULGAR.items():
         text = text.replace(sign, f" {plain}")
     text = _FRAC.sub(r"\1/\2", text)
+    for pattern, form in _REWRITTEN:
+        text = pattern.sub(form, text)
     text = _LATEX.sub(lambda found: f" {found[1]}" if found[1] else "", text)
     return unicodedata.normalize("NFKC", text.replace("\u202f", ",").replace("\u2009", ","))
 
 
 def _value(found: re.Match[str]) -> str | None:
+    if len(found[0]) > _LONGEST:
+        return None
     value = Fraction(re.sub(r"[,'\s]", "", found["number"])) * Fraction(10) ** int(found["power"] or 0)
     if found["below"]:
         if not (below := Fraction(found["below"])):
             return None
         value /= below
     value += int(found["whole"] or 0)
-    value *= _SCALES.get((found["scale"] or "").lower(), 1)
+    value *= _SCALES.get((found["scale"] or "").lower(), 1) * _SHORT.get(found["short"] or "", 1)
     return written(-value if found["sign"] or found["sign2"] else value)
 
 
@@ -177,10 +223,18 @@ def _worded(text: str) -> str | None:
     found = [match[0].lower() for match in _WORDED.finditer(text)]
     if not found:
         return None
-    total = 0
+    total, part = Fraction(0), Fraction(0)
     for word in re.findall(r"[a-z]+", found[-1]):
-        total = total + _WORDS[word] if word in _WORDS else max(total, 1) * 100 if word == "hundred" else total
-    return str(total)
+        if word in _WORDS:
+            part += _WORDS[word]
+        elif word in ("hundred", "dozen"):
+            part = (part or 1) * _MANY[word]
+        elif word in _MANY:
+            total, part = total + (part or 1) * _MANY[word], Fraction(0)
+        elif word == "half":
+            part += Fraction(1, 2)
+    value = total + part
+    return written(-value if found[-1].startswith(("minus", "negative")) else value)
 
 
 # ---- choices and JSON
