@@ -1,5 +1,6 @@
 """`loam inspect`: a picture of 100 columns that says the numbers of the inspection, with and without colour."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,12 @@ from click.testing import CliRunner, Result
 from msgspec import json
 from rich.console import Console
 
-from loam.cli.inspect import command
+from loam.cli.inspect import command, look
 from loam.cli.inspect_picture import LAYER_LEGEND, LEGEND, bar, draw, percent, quoted
 from loam.cli.reach import Refused
 from loam.config import parse
 from loam.engine.asks import Draw
-from loam.engine.inspection import Candidate, Drawn, Inspection, Piece, Removal, Step
+from loam.engine.inspection import Candidate, Drawn, Inspection, Piece, Removal, Step, Wish
 from loam.kinds import with_checkpoint
 from loam.serving import running
 from tests.engine.checkpoints import make
@@ -103,6 +104,18 @@ def test_a_narrow_case_of_everything(colour: bool, capsys: pytest.CaptureFixture
         "draws 1.0000",
     ):
         assert said in shown.replace("\x1b[0m", ""), said
+
+
+@pytest.mark.parametrize("width", [80, 90, 100])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    wish = Wish(prompt="The old man looked at the sea.", steps=3, candidates=12, top_k=300, min_p=0.01, layers=True)
+    drawn = io.StringIO()
+    draw(look(wish), Console(width=width, file=drawn, highlight=False, soft_wrap=True))
+    lines = drawn.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert all(line == line.rstrip() for line in lines if not line.startswith("prompt"))
+    helped = CliRunner().invoke(command, ["--help"], terminal_width=80, **AS_CALLED).output
+    assert max(map(len, helped.splitlines())) <= 80
 
 
 def test_bars_percents_and_quotes() -> None:

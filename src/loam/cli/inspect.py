@@ -1,6 +1,5 @@
 """`loam inspect`: how a model continues a text, token by token."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ from loam.cli.inspect_picture import LAYER_LEGEND, LEGEND, WIDTH, draw
 from loam.cli.reach import gateway
 from loam.cli.show import console
 from loam.engine.inspection import PATH, Inspection, Wish
-from loam.engine.pocket import FOLDER
+from loam.kinds import named
 
 _POCKET = "pocket"
 
@@ -78,8 +77,8 @@ def command(prompt: str, as_json: bool, legend: bool, **options: Any) -> None:
 
 def look(wish: Wish) -> Inspection:
     """The inspection: made here where the model is a file, else by the gateway."""
-    folder = FOLDER if wish.model == _POCKET else Path(wish.model)
-    if not folder.exists():
+    folder = named(wish.model or _POCKET)
+    if folder is None:
         with gateway() as reached:
             told = reached.send("POST", PATH, msgspec.to_builtins(wish, str_keys=True))
         return msgspec.convert(told, Inspection, str_keys=True)

@@ -1,4 +1,4 @@
-"""Draws an inspection in a terminal: 100 columns, and nothing is said by colour alone.
+"""Draws an inspection in a terminal: 80 to 100 columns, and nothing is said by colour alone.
 
 Knows `Inspection`, and no engine. Invariant: every number drawn stands in the inspection; none is computed here but
 bars and rounding.
@@ -16,9 +16,10 @@ from loam.engine.inspection import Candidate, Drawn, Inspection, Layer, Piece, S
 
 WIDTH = 100
 _TOKEN = 18  # characters of a token shown
+_SHORT = 12  # and where the terminal is narrower than `WIDTH`
 _BAR = 16
 _LINE = 60
-_LENS = 38  # characters of the lens's guesses
+_LENS = 62  # characters of a layer's line beside the lens's guesses
 _REST = 11  # characters for "rest 12.3%"
 _SETTINGS = {
     "top_k": 0,
@@ -31,19 +32,19 @@ _SETTINGS = {
 """What is told where it is not off."""
 LEGEND = (
     ("logit", "the model's score of a token; only differences count"),
-    ("p", "softmax(logits): the model's own probability, before any setting"),
-    ("T …", "the same, logits divided by that temperature: low is sure of itself, high is daring"),
-    ("chance", "with which it was drawn, after penalties, temperature and filters; the bar shows it"),
-    ("entropy", "how open the choice was, in bits: 0 is settled, 1 is a coin, 3 is one of eight"),
-    ("draw", "a number from seed and position; the candidates fill 0 to 1, and it fell on one"),
+    ("p", "softmax(logits): the model's own probability, no settings"),
+    ("T …", "the same at that temperature: low is sure, high is daring"),
+    ("chance", "with which it was drawn, after all settings; also the bar"),
+    ("entropy", "how open the choice was, in bits: 0 settled, 1 a coin"),
+    ("draw", "a number from seed and position; it falls on one in 0 to 1"),
 )
 LAYER_LEGEND = (
-    ("enters, leaves", "the length of the residual stream's vector before and after the layer"),
+    ("enters, leaves", "length of the stream's vector before and after the layer"),
     ("+attention, +MLP", "the length of what each of them added"),
-    ("lens", "what the model would say if it ended after this layer; then what it did say"),
-    ("1.3", "head 3 of layer 1: the length it added, and where it looked (@ position)"),
+    ("lens", "what the model would say if it ended after this layer"),
+    ("1.3", "head 3 of layer 1: the length it added, where it looked (@)"),
 )
-"""Each fits a line of 80 columns beside its name."""
+"""Each fits a line of 80 columns beside its name, also two further in, as the help shows it."""
 
 
 def draw(found: Inspection, out: Console, *, legend: bool = True) -> None:
@@ -58,8 +59,7 @@ def draw(found: Inspection, out: Console, *, legend: bool = True) -> None:
     out.print()
     out.print(Text.assemble(("written  ", "bold"), json.dumps(found.text, ensure_ascii=False)))
     for note in found.notes:
-        for line in textwrap.wrap(note, WIDTH):
-            out.print(Text(line, "dim"))
+        _wrapped(note, "", out)
     if legend and found.steps:
         _legend(LEGEND + (LAYER_LEGEND if found.steps[0].layers else ()), out)
 
@@ -106,19 +106,22 @@ def _prompt(found: Inspection) -> Text:
     for piece in found.prompt:
         text.append(f"{quoted(piece)} ")
         text.append(f"{piece.id}  ", "dim")
+    text.rstrip()
     return text
 
 
 def _step(number: int, step: Step, written: tuple[Piece, ...], found: Inspection, out: Console) -> None:
-    before = json.dumps("".join(piece.text for piece in written)[-30:], ensure_ascii=False)
-    before = before if len(before) <= 30 else f'"…{before[-28:]}'
+    room = max(12, min(30, out.width - 66))
+    before = json.dumps("".join(piece.text for piece in written)[-room:], ensure_ascii=False)
+    before = before if len(before) <= room else f'"…{before[2 - room :]}'
     head = Text.assemble((f"{number}  ", "bold"), ("after ", "dim"), before)
     head.append(
         f"   entropy {step.entropy:.2f} bits, {step.entropy_left:.2f} left; drawn from {_count(step.kept, 'token')}",
         "dim",
     )
     out.print(head)
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 1))
+    wide = out.width >= WIDTH
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 1, 0, 1) if wide else (0, 1, 0, 0))
     table.add_column("")
     table.add_column("token", no_wrap=True)
     heated = [f"T {temperature:g}" for temperature in found.temperatures]
@@ -127,16 +130,17 @@ def _step(number: int, step: Step, written: tuple[Piece, ...], found: Inspection
     table.add_column("", no_wrap=True)
     for candidate in step.candidates:
         is_drawn = candidate.token.id == step.drawn.token.id
-        table.add_row(*_row(candidate, is_drawn), style="bold" if is_drawn else "")
-    out.print(table)
+        row = _row(candidate, is_drawn, _TOKEN if wide else _SHORT)
+        table.add_row(*row, style="bold" if is_drawn else "")
+    _without_ends(table, out)
     _stages(step, out)
-    for line in _draw(step.drawn):
+    for line in _draw(step.drawn, _TOKEN if wide else 9):
         out.print(line)
     if step.layers:
         _layers(step, out)
 
 
-def _row(candidate: Candidate, is_drawn: bool) -> list[str]:
+def _row(candidate: Candidate, is_drawn: bool, most: int) -> list[str]:
     logit = f"{candidate.logit:.2f}"
     if candidate.adjusted is not None and candidate.adjusted != candidate.logit:
         logit += f" → {candidate.adjusted:.2f}"
@@ -144,7 +148,7 @@ def _row(candidate: Candidate, is_drawn: bool) -> list[str]:
     heated = [percent(share) for share in candidate.at]
     return [
         "▸" if is_drawn else " ",
-        quoted(candidate.token),
+        quoted(candidate.token, most),
         str(candidate.token.id),
         logit,
         percent(candidate.probability),
@@ -162,10 +166,10 @@ def _stages(step: Step, out: Console) -> None:
         said = f"   {removal.filter} took {taken}"
         if removal.likeliest:
             said += "; likeliest " + ", ".join(quoted(piece) for piece in removal.likeliest)
-        out.print(Text(said, "dim"))
+        _wrapped(said, "     ", out)
 
 
-def _draw(drawn: Drawn) -> list[Text]:
+def _draw(drawn: Drawn, most: int) -> list[Text]:
     said = f"rank {drawn.rank:,}, logprob {drawn.logprob:.3f}"
     if drawn.number is None:
         return [Text.assemble("   takes ", (quoted(drawn.token), "bold"), f", the largest; {said}")]
@@ -176,7 +180,7 @@ def _draw(drawn: Drawn) -> list[Text]:
     return [
         Text.assemble(
             f"   draws {drawn.number:.4f}, between {drawn.low:.4f} and {drawn.high:.4f}: ",
-            (quoted(drawn.token), "bold"),
+            (quoted(drawn.token, most), "bold"),
             f"; {said}",
         ),
         Text(f"   0 {line} 1"),
@@ -191,14 +195,16 @@ def _layers(step: Step, out: Console) -> None:
     table.add_column(f"rank of {quoted(step.drawn.token, 12)}", justify="right", no_wrap=True)
     for layer in step.layers:
         norms = (f"{norm:.2f}" for norm in (layer.entering, layer.attention, layer.mlp, layer.leaving))
-        lens = _fitting([f"{quoted(guess.token, 12)} {percent(guess.probability)}" for guess in layer.lens], _LENS)
+        lens = _fitting(
+            [f"{quoted(guess.token, 12)} {percent(guess.probability)}" for guess in layer.lens], out.width - _LENS
+        )
         rank = f"{layer.drawn_rank:,} ({percent(layer.drawn_probability)})"
         table.add_row(str(layer.layer), *norms, lens, rank)
-    out.print(table)
+    _without_ends(table, out)
     for layer in step.layers:
         if layer.layer and layer.heads:
             out.print()
-        for line in _heads(layer):
+        for line in _heads(layer, out.width):
             out.print(line)
 
 
@@ -212,7 +218,7 @@ def _fitting(parts: list[str], room: int) -> str:
     return text
 
 
-def _heads(layer: Layer) -> list[Text]:
+def _heads(layer: Layer, width: int) -> list[Text]:
     """A line for each head; as many of its looks as there is room for, then what is left of its attention."""
     lines: list[Text] = []
     for head in layer.heads:
@@ -220,7 +226,7 @@ def _heads(layer: Layer) -> list[Text]:
         rest = 1.0
         for look in head.looks:
             said = f"{quoted(look.token, 12)}@{look.position} {percent(look.weight)}  "
-            if len(line) + len(said) > WIDTH - _REST:
+            if len(line) + len(said) > width - _REST:
                 break
             line += said
             rest -= look.weight
@@ -231,4 +237,18 @@ def _heads(layer: Layer) -> list[Text]:
 def _legend(rows: tuple[tuple[str, str], ...], out: Console) -> None:
     out.print()
     for name, meaning in rows:
-        out.print(Text(f"{name:<16} {meaning}", "dim"))
+        _wrapped(f"{name:<16} {meaning}", " " * 17, out)
+
+
+def _wrapped(text: str, indent: str, out: Console) -> None:
+    """A line, or as many as it needs, those after the first further in."""
+    for line in textwrap.wrap(text, out.width, subsequent_indent=indent, break_on_hyphens=False):
+        out.print(Text(line, "dim"))
+
+
+def _without_ends(table: Table, out: Console) -> None:
+    """A table without the blanks that fill up its lines, which a narrow terminal would wrap."""
+    for line in out.render_lines(table, out.options.update_width(out.width), pad=False):
+        text = Text.assemble(*((part.text, part.style or "") for part in line if part.text != "\n"))
+        text.rstrip()
+        out.print(text)
