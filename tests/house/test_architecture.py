@@ -97,7 +97,18 @@ def test_a_provider_is_named_in_at_most_two_modules() -> None:
 
 
 def test_the_gateway_starts_without_heavy_libraries() -> None:
-    heavy = ("torch", "transformers", "numpy", "pydantic", "genai_prices", "httpx", "aiohttp", "openai", "anthropic")
+    heavy = (
+        "torch",
+        "transformers",
+        "numpy",
+        "pydantic",
+        "genai_prices",
+        "httpx",
+        "aiohttp",
+        "openai",
+        "anthropic",
+        "mcp",
+    )
     code = f"import sys, loam.cli.serve; print([m for m in {heavy!r} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

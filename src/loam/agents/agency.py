@@ -11,13 +11,16 @@ from contextlib import AsyncExitStack
 
 from msgspec import Struct
 
-from loam.agents import events
+from loam.agents import events, pins
+from loam.agents.bench import Bench
+from loam.agents.benches import open_bench
 from loam.agents.calling import Calls, chosen
 from loam.agents.desk import Desk
 from loam.agents.events import EventLog
 from loam.agents.loop import Agent, Quote
 from loam.agents.operations import agent_operations
 from loam.agents.settings import AgentSettings
+from loam.agents.tool_operations import tool_operations
 from loam.agents.tools import Outside, Search, open_tools
 from loam.core.calls import Principal
 from loam.core.clock import Clock
@@ -26,7 +29,7 @@ from loam.core.operations import Operation
 from loam.core.ports import Model, Web
 from loam.storage.database import Database
 
-MIGRATIONS = events.MIGRATIONS
+MIGRATIONS = (*events.MIGRATIONS, *pins.MIGRATIONS)
 _EVERY = 30.0  # seconds between two sweeps
 _log = logging.getLogger("loam.agents")
 
@@ -54,15 +57,19 @@ async def open_agents(
     """The desk, and what can be done at it. Raises SettingsError for a tool that can't be used."""
     outside = Outside(given.search, given.web, given.environment)
     agents: dict[str, Agent] = {}
+    benches: dict[str, Bench | None] = {}
     for name, settings in wanted.items():
         settings.check(name)
         calling = chosen(settings.calling, given.calls(settings.model))
         tools = await open_tools(settings.tools, outside)
-        agents[name] = Agent(name, settings, given.model, tools, given.quote, calling=calling)
+        bench = benches[name] = open_bench(name, settings.mcp, given.environment, given.database, given.clock)
+        if bench is not None:
+            stack.push_async_callback(bench.close)
+        agents[name] = Agent(name, settings, given.model, tools, given.quote, source=bench, calling=calling)
     desk = Desk(agents, EventLog(given.database), given.clock, given.active)
     stack.push_async_callback(desk.close)
     stack.push_async_callback(_stop, asyncio.ensure_future(_tend(desk, given)))
-    return desk, agent_operations(desk)
+    return desk, (*agent_operations(desk), *tool_operations(benches))
 
 
 async def _tend(desk: Desk, given: Given) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
+from loam.agents import mcp_settings
+from loam.agents.mcp_settings import McpSettings
 from loam.core.calls import AGENT
 from loam.core.errors import SettingsError
 
@@ -99,6 +101,7 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Meta(description="How the model calls tools: by its own means, in text (ReAct), or `auto`: as it can."),
     ] = "auto"
     tools: dict[str, ToolSettings] = {}
+    mcp: dict[str, McpSettings] = {}
     limits: LimitSettings = LimitSettings()
 
     def check(self, name: str) -> None:
@@ -109,3 +112,4 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             needs = {"python": "function", "documents": "collection", "http": "url"}[settings.kind]
             if not getattr(settings, needs):
                 raise SettingsError(f"[agents.{name}.tools.{tool}] is of kind {settings.kind} and needs `{needs}`")
+        mcp_settings.check(f"agents.{name}", self.mcp, self.tools)

@@ -6,7 +6,7 @@ Knows shapes only. Invariant: what a source does not give when it is looked at c
 from collections.abc import Mapping
 from typing import Protocol
 
-from loam.agents.tools import AgentTool
+from loam.agents.outcome import AgentTool
 
 
 class Source(Protocol):

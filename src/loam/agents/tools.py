@@ -9,7 +9,6 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import jsonschema_rs
 import msgspec
 from msgspec import Struct
 
@@ -20,6 +19,7 @@ from loam.agents.settings import ToolSettings
 from loam.core.calls import Citation, Passage, Principal, Tool
 from loam.core.errors import ModelFailure, SettingsError
 from loam.core.ports import Retriever, Web
+from loam.prompting.schemas import Schema
 
 
 class PythonTool:
@@ -124,10 +124,12 @@ def read_arguments(tool: AgentTool, text: str) -> dict[str, Any] | str:
         arguments = msgspec.json.decode(text or "{}")
     except msgspec.DecodeError as error:
         return f"the arguments are no JSON: {error}"
-    validator = jsonschema_rs.validator_for(tool.tool.parameters or {"type": "object"})
-    wrong = [error.message for error in validator.iter_errors(arguments)]
+    try:
+        wrong = [str(problem) for problem in Schema(tool.tool.parameters or {"type": "object"}).problems(arguments, 3)]
+    except ModelFailure as error:
+        return error.failure.message
     if wrong or not isinstance(arguments, dict):
-        return f"the arguments do not fit the tool: {'; '.join(wrong[:3]) or 'they are no object'}"
+        return f"the arguments do not fit the tool: {'; '.join(wrong) or 'they are no object'}"
     return arguments  # pyright: ignore[reportUnknownVariableType] - any JSON object
 
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from loam.cli import agent_tools
 from loam.cli.reach import Gateway, gateway
 from loam.cli.show import json_option, moment, show
 from loam.core.errors import LoamError
@@ -128,6 +129,10 @@ def cancel(agent: str, run_id: str, as_json: bool) -> None:
     """End a run."""
     with gateway() as reached:
         _print(reached.send("POST", f"{_runs(agent)}/{run_id}/cancel"), as_json=as_json)
+
+
+command.add_command(agent_tools.tools)
+command.add_command(agent_tools.trust)
 
 
 def _runs(agent: str) -> str:
