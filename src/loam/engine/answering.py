@@ -19,6 +19,7 @@ class Answers:
 
     def __init__(self, scheduler: Scheduler, drafts: Drafts | None) -> None:
         self._scheduler, self._drafts = scheduler, drafts
+        self.guessed = self.accepted = 0
 
     def take_in(self, turn: Turn, table: Floats, best: list[int], first: int) -> list[Said]:
         """Take in what the step computed for one sequence. What goes wrong here is this ask's alone."""
@@ -55,13 +56,13 @@ class Answers:
         """Draw a token, and one more as long as the guess was it."""
         sequence = turn.sequence
         written: list[int] = []
-        sequence.guessed += len(turn.guessed) - turn.forced  # what a grammar forces is known, not guessed
+        self.guessed += len(turn.guessed) - turn.forced  # what a grammar forces is known, not guessed
         for place in range(len(turn.guessed) + 1):
             row = table[first + place]
             certain = place < turn.forced
             token = turn.guessed[place] if certain else self._choose(sequence, row, best[first + place])
             written.append(token)
-            sequence.accepted += not certain and turn.guessed[place : place + 1] == [token]
+            self.accepted += not certain and turn.guessed[place : place + 1] == [token]
             said.append(self._told(sequence, token, row))
             if said[-1].ending is not None:
                 break
@@ -117,7 +118,6 @@ class Answers:
                 more["prompt"] = tuple(sequence.scored)
         if ending is not None:
             self._scheduler.remove(sequence)
-            more["guessed"], more["accepted"] = sequence.guessed, sequence.accepted
             more["closed"] = sequence.constraint is not None and sequence.constraint.closed
         return Said(sequence.ask.id, token, ending=ending, **more)
 

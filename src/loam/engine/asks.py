@@ -79,6 +79,3 @@ class Said(Struct, frozen=True):
     """With an ask's first event, where asked: for each prompt token but the first, itself and then the likeliest."""
     cached: int = 0
     """With the first event: how many prompt tokens were found in the cache."""
-    guessed: int = 0
-    accepted: int = 0
-    """With the last event: tokens that were guessed ahead, by copying or a draft, and those of them that came true."""

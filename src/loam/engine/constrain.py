@@ -13,6 +13,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from numpy.typing import NDArray
 
 from loam.core.errors import ModelFailure, refuse
+from loam.engine.formats import narrowed
 
 SPACES = r"[\x20\x0A\x0D\x09]{0,20}"
 """Between the parts of JSON: enough for a model's own indentation, with an end for one that writes spaces for ever."""
@@ -34,6 +35,8 @@ def grammar_of(*, schema: dict[str, Any] | str | None = None, regex: str | None 
     if source is None or sum(each is not None for each in (schema, regex, lark)) != 1:
         raise refuse("bad_request", "give exactly one of a JSON Schema, a regular expression and a Lark grammar")
     text = source if isinstance(source, str) else json.dumps(source)
+    if schema is not None:
+        text = _schema_text(text)
     if len(text) > LONGEST_GRAMMAR:
         raise refuse("too_large", f"a grammar of {len(text):,} characters; at most {LONGEST_GRAMMAR:,}")
     if schema is not None:
@@ -49,6 +52,16 @@ def grammar_of(*, schema: dict[str, Any] | str | None = None, regex: str | None 
     if wrong or messages:
         raise _unsupported("; ".join(messages))
     return grammar
+
+
+def _schema_text(text: str) -> str:
+    try:
+        schema = json.loads(text)
+    except ValueError as error:
+        raise refuse("bad_request", f"the schema is not JSON: {error}") from error
+    except RecursionError as error:
+        raise refuse("too_large", "the schema is nested too deeply") from error
+    return json.dumps({} if schema is True else narrowed(schema))  # `true` allows all, as {} does
 
 
 def _unsupported(words: str) -> ModelFailure:

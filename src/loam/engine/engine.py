@@ -113,6 +113,11 @@ class Engine:
         """How often an answer had to give its pages back before its end; often: give the engine more memory."""
         return self._scheduler.set_aside
 
+    @property
+    def guesses(self) -> tuple[int, int]:
+        """Tokens that were tried ahead of their time so far, by copying or a draft, and how many of them came true."""
+        return self._answers.guessed, self._answers.accepted
+
     def forget(self) -> None:
         """No later prompt finds what earlier ones left (an adapter of the same name was replaced)."""
         self._scheduler.pages.forget_all()

@@ -155,7 +155,7 @@ class Spoken(Struct, frozen=True, tag="spoken"):
 
 
 class Ended(Struct, frozen=True, tag="ended"):
-    """`guessed` tokens were tried ahead of their time, and `accepted` of them came true."""
+    """Since the last `Ended`, `guessed` tokens were tried ahead of their time, and `accepted` of them came true."""
 
     id: str
     failure: Failure | None = None

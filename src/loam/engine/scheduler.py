@@ -42,8 +42,6 @@ class Sequence:
     reader: "tuple[Sequence, int] | None" = None
     """Whom it stands by for, who is just reading the same beginning as far as this position."""
     cached: int = 0
-    guessed: int = 0
-    accepted: int = 0
     told: bool = False
     scored: list[tuple[Likely, ...]] = field(default_factory=list[tuple[Likely, ...]])
 

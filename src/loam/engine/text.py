@@ -103,7 +103,6 @@ class Answering:
         self.asks: list[Ask] = []
         self.cancelled: list[str] = []
         self.failure: Failure | None = None
-        self.guessed = self.accepted = 0
         self._choices: dict[str, _Choice] = {}
         for place, prompt in enumerate(prompts):
             for number in range(request.n):
@@ -139,8 +138,6 @@ class Answering:
     def hear(self, said: Said) -> list[Delta]:
         """What a token adds; with the last of all, the usage."""
         choice = self._choices.get(said.ask)
-        self.guessed += said.guessed
-        self.accepted += said.accepted
         if choice is None or choice.finish is not None or self.failure is not None:
             return []
         if said.ending == "failed":

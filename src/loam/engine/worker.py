@@ -117,6 +117,7 @@ class Worker:
         self._inbox = inbox
         self._answerings: dict[str, Answering] = {}
         self._finishing = False
+        self._guesses = (0, 0)  # of the engine, as it was told
 
     def run(self) -> None:
         """Until the gateway says to finish and all is answered."""
@@ -199,7 +200,9 @@ class Worker:
                 messages.append(Spoken(request, deltas))
             if answering.done:
                 del self._answerings[request]
-                messages.append(Ended(request, answering.failure, answering.guessed, answering.accepted))
+                (guessed, accepted), (before, true) = self._engine.guesses, self._guesses
+                self._guesses = guessed, accepted
+                messages.append(Ended(request, answering.failure, guessed - before, accepted - true))
         if messages:
             self._line.write(*messages)
 
