@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from loam.agents.events import MIGRATIONS, Decided, Decision, Ended, Started
+from loam.agents.events import MIGRATIONS, Decided, Decision, Ended, Entry, Started
 from loam.core.calls import Principal
 from loam.core.errors import ModelFailure
 from loam.storage.database import Database
@@ -91,6 +91,19 @@ async def test_with_its_key_gone_an_expired_run_is_denied_and_stays(tmp_path: Pa
         assert (view.status, view.steps) == ("interrupted", 1)
         with pytest.raises(ModelFailure, match="has been disabled"):
             await made.desk.resume("clerk", view.id, ANN)
+
+
+async def test_an_approval_that_comes_into_the_log_too_late_is_a_denial(tmp_path: Path) -> None:
+    """As where the clock passes the moment between the look and the writing."""
+    pay = Pay()
+    async with office(tmp_path, SCRIPT, {"pay": pay}, approval_seconds=300) as made:
+        view = await made.run()
+        made.clock.pass_by(300)
+        await made.log.append(view.id, Entry(view.events + 1, made.clock.now(), said()))
+        await made.desk.resume("clerk", view.id, ANN)
+        assert (await made.settled(view.id)).answer == "as you say"
+        assert "nobody decided in time" in str(made.model.calls[-1].messages[-1])
+    assert pay.paid == []
 
 
 async def test_of_two_who_approve_at_once_one_is_refused_and_the_tool_is_called_once(tmp_path: Path) -> None:

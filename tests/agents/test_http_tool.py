@@ -15,9 +15,12 @@ import pytest
 from loam.agents.http_tool import HttpTool, open_http
 from loam.agents.outcome import Outcome
 from loam.agents.settings import ToolSettings
+from loam.cli.reach import Gateway
 from loam.core.calls import Principal
 from loam.core.errors import SettingsError
 from loam.providers.fetching import HttpWeb
+from loam.serving import running
+from tests.agents.test_runs import called, results, run, settings
 
 pytestmark = pytest.mark.anyio
 SECRET = "Bearer very-secret-token"
@@ -33,6 +36,10 @@ class Far(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Play)
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves in the middle is what some of the tests are about."""
 
 
 class Play(BaseHTTPRequestHandler):
@@ -209,6 +216,31 @@ async def test_a_secret_goes_to_the_server_and_nowhere_else(far: Far) -> None:
     assert "(secret)" in outcome.text
     assert "very-secret-token" not in outcome.text
     assert "very-secret-token" not in repr(asked.tool) + repr(asked.settings)
+
+
+def test_no_secret_is_kept_anywhere(far: Far, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whole run: the far side repeats the secret, and neither an event nor any file of the gateway has it."""
+    monkeypatch.setenv("FAR_TOKEN", SECRET)
+    tools = {
+        "echo": {"kind": "http", "url": f"{far.url}/echo", "headers_env": {"authorization": "FAR_TOKEN"}},
+        "items": {
+            "kind": "http", "method": "POST", "url": f"{far.url}/items/{{id}}", "approval": False, "parameters": ID,
+        },
+    }  # fmt: skip
+    script = [called("echo"), called("items", id="a b"), called("items", id="../x"), {"text": "done"}]
+    with running(settings(tmp_path, script, tools)) as gateway:
+        reached = Gateway(gateway.url)
+        view = run(reached)
+        told = results(reached, view)
+    assert view["answer"] == "done"
+    assert [asked[:2] for asked in far.asked] == [("GET", "/echo"), ("POST", "/items/a%20b")]
+    assert far.asked[0][2]["authorization"] == SECRET
+    assert far.asked[1][2]["idempotency-key"] == f"{view['id']}:2.1"
+    assert "(secret)" in told[0]
+    assert "cannot be sent" in told[2]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"very-secret" in path.read_bytes()]
 
 
 @pytest.mark.parametrize("path", ["/large", "/endless"])

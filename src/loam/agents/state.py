@@ -129,8 +129,9 @@ class State:
         if isinstance(event, Wanted):
             pending.stage, pending.why, pending.since, pending.expires = "waiting", event.why, at, event.expires
         elif isinstance(event, Decided):
-            pending.stage = "denied" if event.decision == "deny" else "approved"
-            pending.reason = event.reason
+            late = 0 < pending.expires <= at  # whoever wrote it down: too late, nothing is approved
+            pending.stage = "denied" if event.decision == "deny" or late else "approved"
+            pending.reason = event.reason or ("nobody decided in time" if late else "")
             if event.decision == "edit":
                 pending.arguments = event.arguments
         elif isinstance(event, Started):
