@@ -165,12 +165,12 @@ async def test_what_waits_is_found_over_all_runs_by_who_may_see_it(tmp_path: Pat
         made.clock.pass_by(5)
         second = await made.run("the second", BOB)
         made.clock.pass_by(5)
-        third = await made.run("the third", ANN)
+        third = await made.run("the third" + "x" * 5_000_000, ANN)
         every = await made.desk.waiting(ADMIN, 10)
         assert [(one.run, one.user, one.question) for one in every] == [
             (first.id, "ann", "the first"),
             (second.id, "bob", "the second"),
-            (third.id, "ann", "the third"),
+            (third.id, "ann", "the third" + "x" * 491),
         ]
         assert every[1].waiting.arguments == '{"order":2}'
         assert [one.run for one in await made.desk.waiting(ANN, 10)] == [first.id, third.id]

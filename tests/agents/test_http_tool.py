@@ -37,7 +37,6 @@ class Far(ThreadingHTTPServer):
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that leaves in the middle is what some of the tests are about."""
 

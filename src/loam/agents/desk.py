@@ -66,7 +66,7 @@ class Desk:
             state = await self._settled(run)
             waiting = waits_for(state)
             if waiting is not None:
-                found.append(Inquiry(run.id, run.agent, run.principal.user, state.question, waiting))
+                found.append(Inquiry(run.id, run.agent, run.principal.user, state.question[:_SHOWN], waiting))
         return found
 
     async def events(self, name: str, run_id: str, principal: Principal, *, after: int, wait: float) -> list[Entry]:
@@ -292,5 +292,6 @@ def _span(pending: Pending) -> str:
     return f"{round(seconds)} seconds"
 
 
+_SHOWN = 500  # characters of a question in the list of what waits
 _BATCH = 50  # runs taken away in one piece of work, with all their events
 _PAUSE = 0.02  # seconds between two pieces, for everybody else's

@@ -51,7 +51,7 @@ class RunView(Struct, frozen=True, omit_defaults=True):
 
 
 class Inquiry(Struct, frozen=True):
-    """A run that waits for a person: what it was asked, for whom it runs, and the call to decide on."""
+    """A run that waits for a person: the beginning of its question, for whom it runs, and the call to decide on."""
 
     run: str
     agent: str
