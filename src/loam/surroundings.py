@@ -124,6 +124,6 @@ def datasets_of(files: Mapping[str, str], embed: Embed | None) -> dict[str, Exam
     for name, file in files.items():
         try:
             found[name] = ExampleSet(read_examples(Path(file).read_text("utf-8")), embed)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(f"[techniques.datasets] {name}: {file}: {error}") from error
     return found

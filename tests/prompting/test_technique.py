@@ -7,7 +7,7 @@ import pytest
 from loam.core.answers import collect
 from loam.core.calls import Controls
 from loam.core.errors import ModelFailure
-from loam.prompting.technique import Techniques
+from loam.prompting.technique import Techniques, wishes
 from tests.gateway.virtual import Scripted, call, text
 
 pytestmark = pytest.mark.anyio
@@ -59,3 +59,9 @@ async def test_only_chats_have_techniques_and_a_count_counts_without() -> None:
     assert model.calls[0].controls.technique is None
     with pytest.raises(ModelFailure, match="needs a chat call"):
         await collect(Techniques(model).answer(wish("chain_of_thought", task="embed")))
+
+
+@pytest.mark.parametrize("asked", [["chain_of_thought"] * 500, [{"name": "self_consistency", "n": 100}] * 4])
+def test_a_technique_stands_once_so_that_calls_do_not_multiply(asked: Any) -> None:
+    with pytest.raises(ModelFailure, match="each technique once"):
+        wishes(asked)

@@ -13,9 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from loam.core.errors import refuse
+from loam.prompting.effort import effort
 
 _LONGEST = 200  # characters of a problem's message; it quotes the value, which may be long
 _BACKTRACKS = 100_000
+_HERE = 100_000  # schemas that one may expand to at one place: some milliseconds
+_LISTED = 4_000  # steps within which a list of what is wrong is made: it costs 0.1 ms a step where branches multiply
 
 
 class Problem(Struct, frozen=True):
@@ -40,9 +43,13 @@ class Schema:
                 offline=True,
                 pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACKS),
             )
+            self._effort = effort(schema)
         except (ValueError, RecursionError) as error:
             what = str(error).partition("\n")[0][:_LONGEST]
             raise refuse("bad_request", f"{param} is no JSON Schema that can be used: {what}", param=param) from error
+        if self._effort.here > _HERE:
+            what = f"{param} expands to more than {_HERE} schemas at one place: refer to each once"
+            raise refuse("bad_request", what, param=param)
 
     def fits(self, value: Any) -> bool:
         try:
@@ -52,6 +59,8 @@ class Schema:
 
     def problems(self, value: Any, most: int = 10) -> tuple[Problem, ...]:
         """What is wrong, the first `most` places; empty where the value fits."""
+        if self._effort.of(value) > _LISTED:
+            return () if self.fits(value) else (Problem("", "it does not fit the schema (too deep to say where)"),)
         found: list[Problem] = []
         try:
             for error in self._validator.iter_errors(value):

@@ -111,8 +111,18 @@ def technique(model: Model, wish: Wish, around: Around = NOTHING) -> Model:
 
 
 def wishes(wish: Wish | list[Wish]) -> list[Any]:
-    """The options of each technique that is wished for, outermost first. Raises ModelFailure (bad_request)."""
-    return [options_of(one) for one in (wish if isinstance(wish, list) else [wish])]
+    """The options of each technique that is wished for, outermost first. Raises ModelFailure (bad_request).
+
+    Each stands once: votes on votes would multiply calls without end.
+    """
+    found: list[Any] = []
+    for one in wish if isinstance(wish, list) else [wish]:
+        options = options_of(one)
+        if any(type(options) is type(other) for other in found):
+            name = options.__struct_config__.tag
+            raise refuse("bad_request", f"{name} stands twice in the list; each technique once", param="loam.technique")
+        found.append(options)
+    return found
 
 
 def options_of(wish: Wish) -> Any:
