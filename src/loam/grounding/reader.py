@@ -19,6 +19,7 @@ from loam.grounding.asking import last_question
 from loam.grounding.evidence import Evidence, best
 from loam.grounding.prompt import DECLINED, SHAPE
 from loam.grounding.rereading import likely
+from loam.grounding.sheet import cited
 
 if TYPE_CHECKING:
     from loam.grounding.encoder.port import Heads, Reading
@@ -113,21 +114,8 @@ def _problem(call: Call) -> ModelFailure | None:
 
 
 def _citation(found: Evidence, quote: str) -> Citation:
-    passage = found.passage
-    start = passage.start + found.start
-    return Citation(
-        passage.document_id,
-        passage.title,
-        passage.url,
-        passage.section,
-        start,
-        start + len(quote),
-        quote,
-        score=round(max(found.support, found.read or 0.0), 3),
-        answer_end=len(quote),
-        page=passage.page,
-        revision=passage.revision,
-    )
+    place = cited(found.passage, found.start, quote, max(found.support, found.read or 0.0))
+    return structs.replace(place, answer_end=len(quote))
 
 
 def _within(text: str, tokens: int | None) -> str:

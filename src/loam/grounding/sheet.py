@@ -54,20 +54,24 @@ class Entry(Struct, frozen=True):
 
     def citation(self, score: float) -> Citation:
         """The place of the quote in its document; where in the answer it belongs is not known here."""
-        passage = self.passage
-        start = passage.start + self.start
-        return Citation(
-            passage.document_id,
-            passage.title,
-            passage.url,
-            passage.section,
-            start,
-            start + self.end - self.start,
-            self.quote,
-            round(score, 3),
-            page=passage.page,
-            revision=passage.revision,
-        )
+        return cited(self.passage, self.start, self.quote, score)
+
+
+def cited(passage: Passage, start: int, quote: str, score: float) -> Citation:
+    """A quote that begins at the character `start` of a passage's text, by its place in the document."""
+    begin = passage.start + start
+    return Citation(
+        passage.document_id,
+        passage.title,
+        passage.url,
+        passage.section,
+        begin,
+        begin + len(quote),
+        quote,
+        round(score, 3),
+        page=passage.page,
+        revision=passage.revision,
+    )
 
 
 class Sheet:

@@ -31,10 +31,13 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_fie
     force: Annotated[bool, Meta(description="Ask for steps even of a model that reasons by itself.")] = False
 
 
+USUAL = Options()
+
+
 class ChainOfThought:
     """Answers with the answer alone; with `visible`, the reasoning comes before it as thinking."""
 
-    def __init__(self, inner: Model, options: Options = Options(), around: Around = NOTHING) -> None:  # noqa: B008 - frozen
+    def __init__(self, inner: Model, options: Options = USUAL, around: Around = NOTHING) -> None:
         self._inner = inner
         self._options = options
         self._around = around

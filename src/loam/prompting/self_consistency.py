@@ -53,10 +53,13 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_fie
     ] = 0.5
 
 
+USUAL = Options()
+
+
 class SelfConsistency:
     """Answers with the first sample of the class that wins: `SelfConsistency(model, Options(n=5))`."""
 
-    def __init__(self, inner: Model, options: Options = Options(), around: Around = NOTHING) -> None:  # noqa: B008 - frozen
+    def __init__(self, inner: Model, options: Options = USUAL, around: Around = NOTHING) -> None:
         self._inner = inner
         self._options = options
         self._around = around

@@ -42,6 +42,9 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_fie
     schema: Annotated[dict[str, Any], Meta(description="The schema, where the call has none.")] | None = None
 
 
+USUAL = Options()
+
+
 class Structured:
     """Answers of `inner`, checked against the schema of `call.output`; what does not fit is asked again.
 
@@ -52,7 +55,7 @@ class Structured:
     def __init__(
         self,
         inner: Model,
-        options: Options = Options(),  # noqa: B008 - frozen
+        options: Options = USUAL,
         around: Around = NOTHING,
         *,
         also: Also | None = None,

@@ -20,10 +20,13 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_fie
     lint: Annotated[bool, Meta(description="Whether the linter's findings on the prompt come with the answer.")] = False
 
 
+USUAL = Options()
+
+
 class ZeroShot:
     """Answers as `inner` does, and says what `around.lint` finds in the prompt."""
 
-    def __init__(self, inner: Model, options: Options = Options(), around: Around = NOTHING) -> None:  # noqa: B008 - frozen
+    def __init__(self, inner: Model, options: Options = USUAL, around: Around = NOTHING) -> None:
         self._inner = inner
         self._options = options
         self._around = around
