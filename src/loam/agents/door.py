@@ -113,6 +113,7 @@ class _Log(Protocol):
     async def create(self, run: Run, *first: Entry) -> None: ...
     async def append(self, run_id: str, entry: Entry) -> None: ...
     async def find(self, run_id: str) -> Run | None: ...
+    async def runs(self, agent: str, key_id: str, limit: int) -> list[Run]: ...
     async def events(self, run_id: str) -> list[Entry]: ...
 
 
@@ -134,6 +135,9 @@ class MemoryLog:
 
     async def find(self, run_id: str) -> Run | None:
         return self._runs.get(run_id)
+
+    async def runs(self, agent: str, key_id: str, limit: int) -> list[Run]:
+        return [*reversed(self._runs.values())][:limit]
 
     async def events(self, run_id: str) -> list[Entry]:
         return [*self._entries.get(run_id, ())]
@@ -188,6 +192,12 @@ class HeldAgent:
         async with self._log() as log:
             return _ran(*await self._known(run_id, log))
 
+    async def runs(self, limit: int = 100) -> list[Ran]:
+        """The latest runs as they stand, the last begun first: whoever takes them up needs their ids."""
+        async with self._log() as log:
+            found = await log.runs(self._agent.name, "", limit)
+            return [_ran(*await self._known(run.id, log)) for run in found]
+
     async def events(self, run_id: str) -> list[Entry]:
         """Everything that happened in a run."""
         async with self._log() as log:
@@ -211,6 +221,9 @@ class HeldAgent:
                 raise refuse("conflict", f"{run_id} does not wait for a decision")
             await self._loop(run, state, log).write(_decided(pending, verdict))
             return await self._drive(run, state, log)
+
+    def runs_sync(self, limit: int = 100) -> list[Ran]:
+        return _waited(self.runs(limit))
 
     def run_sync(self, question: str) -> Ran:
         return _waited(self.run(question))
