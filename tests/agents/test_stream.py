@@ -4,7 +4,6 @@ import asyncio
 import http.client
 import json
 import socket
-import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from loam.agents.events import Returned
+from loam.agents.events import Answered, Entry, Returned, Started
 from loam.agents.views import RunView
 from loam.cli.reach import Gateway, Refused
 from loam.core.operations import Sent, Streamed
 from loam.gateway.http import WHEN_GONE
 from loam.gateway.sending import EventStream, encoded
+from loam.providers.script import Line
 from loam.serving import Running, running
 from tests.agents.office import ANN, Pay, called, office
 from tests.agents.test_runs import python, settings
@@ -123,17 +123,6 @@ def test_no_question_breaks_the_stream(gateway: Running, question: str) -> None:
     assert json.loads(events[0]["data"])["event"]["question"] == question
 
 
-def test_long_polling_is_told_at_once(gateway: Running) -> None:
-    run = begun(gateway)
-    path, seen = f"{RUNS}/{run}/events", 0
-    times: list[float] = []
-    while seen < 4:
-        entries = Gateway(gateway.url).get(path, after=seen, wait=20)["events"]
-        times += [time.time() - entry["at"] for entry in entries]
-        seen = entries[-1]["seq"]
-    assert min(times[1:]) < 0.045  # a look every 50 ms would be later, on average
-
-
 # At the desk.
 
 
@@ -161,6 +150,22 @@ async def test_a_follower_who_leaves_is_forgotten_and_a_slow_one_holds_little(tm
         events = await made.log.events(begun.id)
     assert rest[:-1] == events[1:]
     assert any(isinstance(entry.event, Returned) for entry in events)
+
+
+@pytest.mark.anyio
+async def test_an_event_is_told_when_it_is_written_and_not_when_the_run_is_over(tmp_path: Path) -> None:
+    """The tool is at work for good, so nothing but the event itself can wake who follows or polls."""
+    pay = Pay(approval=False)
+    pay.may_end.clear()
+    async with office(tmp_path, [Line(first_pause=0.05, tools=called("pay").tools)], {"pay": pay}) as made:
+        begun = await made.desk.begin("clerk", "pay", ANN)
+        follower = await made.desk.follow("clerk", begun.id, ANN, after=2, pulse=30)
+        polling = asyncio.ensure_future(made.desk.events("clerk", begun.id, ANN, after=2, wait=30))
+        async with asyncio.timeout(5):
+            followed = [await anext(follower), await anext(follower)]
+            assert (await polling)[0] == followed[0]
+        await follower.aclose()
+    assert [type(one.event) for one in followed if isinstance(one, Entry)] == [Answered, Started]
 
 
 @pytest.mark.anyio
