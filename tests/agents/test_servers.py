@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ async def test_a_server_that_fails_is_tried_ever_more_seldom_and_says_why() -> N
             await server.list()
         began += [clock.time] if made.lives > lives else []
         clock.time += 0.25
-    gaps = [later - earlier for earlier, later in zip(began, began[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(began)]
     assert gaps == sorted(gaps)
     assert (gaps[0], gaps[1], gaps[-1]) == (0.25, 1.0, 30.0)
 
