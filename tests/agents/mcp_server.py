@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from mcp.server.mcpserver import Context, Image, MCPServer
@@ -123,9 +124,10 @@ def spawn() -> str:
 
 if __name__ == "__main__":
     (FOLDER / "lives").open("a").write(f"{os.getpid()}\n")
-    if (FOLDER / "stubborn").exists():
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if len(sys.argv) > 2:
         server.run("streamable-http", port=int(sys.argv[2]))
     else:
         server.run()
+    if (FOLDER / "stubborn").exists():  # it minds neither the end of its stdin nor SIGTERM
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(99)

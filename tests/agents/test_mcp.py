@@ -246,6 +246,16 @@ def test_what_a_tool_says_and_does_comes_as_bounded_text(tmp_path: Path) -> None
     assert "(resource: page at https://example.org/a)" in returned[1]["result"]
 
 
+def test_a_server_of_an_older_protocol_is_refused_what_it_asks_for(tmp_path: Path) -> None:
+    plain = {"command": sys.executable, "args": [str(PROGRAM.with_name("mcp_plain.py"))], "tools": {"ask": READ}}
+    with running(settings(tmp_path, [called("plain__ask"), {"text": "done"}], {"plain": plain})) as gateway:
+        reached = Gateway(gateway.url)
+        (result,) = results(reached, run(reached))
+    for method in ("sampling/createMessage", "elicitation/create", "roots/list"):
+        assert f"{method}: " in result
+    assert "granted" not in result
+
+
 def test_a_write_that_a_server_died_in_is_in_doubt_and_the_server_is_started_again(tmp_path: Path) -> None:
     rules = {"approval": False}
     servers = {"files": stdio(tmp_path, {"die": rules, "read": READ})}
