@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from loam.agents.listed import Listed, concealed, offered, unusable
-from loam.cli.agent import command
+from loam.cli.main import program
 from loam.cli.reach import Gateway, Refused
 from loam.config import parse
 from loam.core.errors import SettingsError
@@ -393,14 +393,14 @@ def test_the_terminal_shows_what_changed_and_trusts_it(tmp_path: Path, monkeypat
     )
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()
-    shown = runner.invoke(command, ["tools", "clerk"], catch_exceptions=False)
+    shown = runner.invoke(program, ["agent", "tools", "clerk"], catch_exceptions=False)
     assert "pinned" in shown.output
     (tmp_path / "description").write_text("Reads \x1b[31m everything.")
-    shown = runner.invoke(command, ["tools", "clerk"], catch_exceptions=False)
+    shown = runner.invoke(program, ["agent", "tools", "clerk"], catch_exceptions=False)
     assert "+Reads \\u{1b}[31m everything." in shown.output
     words = shown.output.split()[-3:]
     assert words[:2] == ["clerk", "files__read"]
-    trusted = runner.invoke(command, ["trust", *words], catch_exceptions=False)
+    trusted = runner.invoke(program, ["agent", "trust", *words], catch_exceptions=False)
     assert "pinned" in trusted.output
 
 
