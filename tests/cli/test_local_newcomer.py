@@ -115,7 +115,14 @@ def test_an_output_that_is_full_is_said_so(program: Program) -> None:
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("words", [("generate", "hi"), ("inspect", "ROMEO:", "--steps", "64"), ("models", "bench")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("generate", "hi"),
+        pytest.param(("inspect", "ROMEO:", "--steps", "64"), marks=pytest.mark.slow),
+        pytest.param(("models", "bench"), marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_ends_it_and_its_process_at_once(program: Program, words: tuple[str, ...]) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "loam", *words],

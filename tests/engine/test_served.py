@@ -92,7 +92,9 @@ def state(here: Running, name: str) -> Any:
         return next(one for one in json.load(answer)["models"] if one["name"] == name)
 
 
-@pytest.mark.parametrize(("folder", "file"), [("plain", "plain-f32"), ("half", "half-f16")])
+@pytest.mark.parametrize(
+    ("folder", "file"), [("plain", "plain-f32"), pytest.param("half", "half-f16", marks=pytest.mark.slow)]
+)
 def test_a_gguf_file_says_what_its_folder_says(client: openai.OpenAI, folder: str, file: str) -> None:
     said = continued(client, folder)
     assert continued(client, file) == said
@@ -105,6 +107,7 @@ def test_a_gguf_file_says_what_its_folder_says(client: openai.OpenAI, folder: st
     assert chats[0].usage == chats[1].usage
 
 
+@pytest.mark.slow
 def test_a_quantised_file_is_as_near_as_its_eight_bits(client: openai.OpenAI) -> None:
     scored = [
         client.completions.create(model=f"local/{name}", prompt=PROMPT, echo=True, logprobs=0, max_tokens=0)
