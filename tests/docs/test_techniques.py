@@ -28,3 +28,12 @@ def test_a_page_says_when_what_it_costs_and_its_traps(name: str) -> None:
     for heading in ("## When", "## What it costs", "## Traps"):
         assert heading in page
     assert f"techniques/{name.replace('_', '-')}.md" in (ROOT / "docs" / "guide" / "techniques.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["agent", "agent_in_python"])
+def test_a_program_with_an_agent_runs(name: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "LOAM_GROUNDING__ENCODER__NAME": "none"}
+    command = [sys.executable, str(ROOT / "examples" / f"{name}.py")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "Order 7 is paid back."

@@ -59,10 +59,13 @@ class Options(Struct, frozen=True, forbid_unknown_fields=True, tag=NAME, tag_fie
     max_cost_usd: Annotated[float, Meta(gt=0, description="Most that all tries may cost together.")] | None = None
 
 
+USUAL = Options()
+
+
 class ReAct:
     """Answers calls with tools as a model with tool calling does; a call without passes as it is."""
 
-    def __init__(self, inner: Model, options: Options = Options(), around: Around = NOTHING) -> None:  # noqa: B008 - frozen
+    def __init__(self, inner: Model, options: Options = USUAL, around: Around = NOTHING) -> None:
         self._inner = inner
         self._options = options
         self._around = around
