@@ -4,6 +4,9 @@ Knows where things lie, not who may use them (see `pages.py`). Invariant: a page
 head, so a compiled kernel can walk it with plain pointers.
 """
 
+import math
+import mmap
+
 import torch
 from torch import Tensor
 
@@ -11,6 +14,8 @@ from loam.engine.architecture import Architecture
 
 PAGE = 32
 """Positions on a page."""
+_LARGE = 1 << 20
+"""Bytes from which a mapping of its own is worth it."""
 
 
 class PagedCache:
@@ -25,8 +30,8 @@ class PagedCache:
         device: torch.device | str = "cpu",
     ) -> None:
         shape = (architecture.layers, pages, architecture.kv_heads, PAGE, architecture.head_width)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys = _zeros(shape, dtype, device)
+        self.values = _zeros(shape, dtype, device)
 
     @property
     def pages(self) -> int:
@@ -56,3 +61,12 @@ class PagedCache:
         """The first `length` positions of one sequence: keys and values, each (kv_heads, length, head_width)."""
         keys, values = self.gather(layer, pages[None])
         return keys[0, :, :length], values[0, :, :length]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    """Zeros that take memory page by page as they are written: `torch.zeros` would write all of them now."""
+    size = math.prod(shape) * dtype.itemsize
+    if torch.device(device).type != "cpu" or size < _LARGE:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    room = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(room, dtype=dtype).view(shape)

@@ -8,7 +8,7 @@ and what does not fit into memory is refused before its weights are read.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from loam.engine.exact import Exact
 from loam.engine.families import read_architecture
 from loam.engine.gguf_files import open_gguf
 from loam.engine.layouts import Piece, harmless, pieces
+from loam.engine.mapped import Mapped
 from loam.engine.memory import Limit, Weights, fit, weight_bytes
 from loam.engine.quantize import Int4Linear, Int8Linear, quantised
 from loam.engine.sources import INDEX, SINGLE, Source, read_json, safetensors
@@ -164,19 +165,20 @@ def _fill(model: Transformer, source: Source, layout: Sequence[Piece], weights: 
     wanted = {name: tuple[int, ...](weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
     if a.tied:
         wanted.pop("lm_head.weight")
+    mapped = Mapped()
     left = set(source.shapes) - ({"lm_head.weight", "embed_out.weight", "output.weight"} if a.tied else set())
     prefix = "transformer." if "wte.weight" in left else ""  # the first GPT-2 files leave it out
     for piece in layout:
+        taken: list[Tensor] = []
         parts: dict[str, tuple[Tensor, ...]] = {}
-        for part in ("weight", "bias"):
-            ours = [f"{name}.{part}" for name in piece.ours]
-            theirs = f"{piece.theirs}.{part}".removeprefix(prefix)
-            if all(name in wanted for name in ours):
-                tensor = source.take(theirs, piece.shape([wanted.pop(name) for name in ours]))
-                parts[part] = piece.split(tensor.to(device), a)
-                left.discard(theirs)
+        for part, theirs, shape in _asked(piece, wanted, prefix):
+            taken.append(source.take(theirs, shape))
+            parts[part] = piece.split(taken[-1].to(device), a)
+            left.discard(theirs)
         for number, name in enumerate(piece.ours):
             _place(model, name, {part: of[number] for part, of in parts.items()}, source.kind, weights)
+        for tensor in taken:  # what was converted is in memory once, what was not is read when it is needed
+            mapped.give_back(tensor)
     if wanted:
         raise EngineError(f"{source.where} has no place for {', '.join(sorted(wanted)[:3])}; its format lacks them")
     if strange := sorted(name for name in left if not harmless(name)):
@@ -186,8 +188,18 @@ def _fill(model: Transformer, source: Source, layout: Sequence[Piece], weights: 
         )
     if a.tied:
         _place(model, "lm_head", {"weight": model.embed_tokens.weight.detach()}, source.kind, weights)
+        mapped.give_back(model.embed_tokens.weight)
         if weights in PLAIN:
             model.lm_head.weight = model.embed_tokens.weight
+
+
+def _asked(piece: Piece, wanted: dict[str, tuple[int, ...]], prefix: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+    """What this model wants of a piece: weight or bias, the tensor's name and its shape; no longer wanted then."""
+    for part in ("weight", "bias"):
+        ours = [f"{name}.{part}" for name in piece.ours]
+        if all(name in wanted for name in ours):
+            shape = piece.shape([wanted.pop(name) for name in ours])
+            yield part, f"{piece.theirs}.{part}".removeprefix(prefix), shape
 
 
 def _place(model: Transformer, name: str, parts: dict[str, Tensor], found: torch.dtype, weights: Weights) -> None:

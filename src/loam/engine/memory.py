@@ -1,6 +1,8 @@
 """How many bytes a model and its cache need, told from its shape, before a byte is read.
 
-Invariant: it counts what will be held, so that a model which does not fit is refused before it pushes others out.
+Invariant: it counts what torch will hold, so that a model which does not fit is refused before it pushes others out.
+What the compiled kernel packs beside it is weighed before it packs (`kernel.compiled`), and torch serves where that is
+too much; weights that lie in a mapped file leave memory meanwhile.
 """
 
 from collections.abc import Callable

@@ -12,6 +12,8 @@ from loam.engine.memory import Weights
 
 GROUP = 32
 """Inputs that share a scale in int4."""
+_AT_ONCE = 1 << 20
+"""Weights that are quantised together."""
 FEW = 16
 """Up to so many rows the packed product is faster than one over weights that are unpacked first."""
 
@@ -22,8 +24,14 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         self.out_features, self.in_features = weight.shape
-        scale = (weight.float().abs().amax(dim=1) / 127).clamp_min(1e-30)
-        packed = (weight.float() / scale[:, None]).round_().clamp_(-127, 127).to(torch.int8)
+        scale = torch.empty(self.out_features, device=weight.device)
+        packed = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+        step = max(1, _AT_ONCE // max(1, self.in_features))
+        for first in range(0, self.out_features, step):  # so that little of the matrix is in fp32 at a time
+            rows = slice(first, first + step)
+            wide = weight[rows].float()
+            scale[rows] = (wide.abs().amax(dim=1) / 127).clamp_min(1e-30)
+            packed[rows] = (wide / scale[rows, None]).round_().clamp_(-127, 127).to(torch.int8)
         self.packed: Tensor
         self.scale: Tensor
         self.bias: Tensor | None

@@ -133,14 +133,20 @@ class Block(nn.Module):
         return x + (thought if scale == 1.0 else thought * scale)
 
 
+def _table(rows: int, width: int) -> nn.Embedding:
+    """nn.Embedding as it is; but for drawing no numbers on the meta device torch would import 800 modules, 110 MB."""
+    weight = torch.empty(rows, width)
+    return nn.Embedding(rows, width, _weight=weight if weight.is_meta else nn.init.normal_(weight))
+
+
 class Transformer(nn.Module):
     """The decoder; a `Forward` (`step`) and a module to train (`model(tokens)`)."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         a = self._architecture = architecture
-        self.embed_tokens = nn.Embedding(a.vocabulary, a.width)
-        self.embed_positions = nn.Embedding(a.learned_positions, a.width) if a.learned_positions else None
+        self.embed_tokens = _table(a.vocabulary, a.width)
+        self.embed_positions = _table(a.learned_positions, a.width) if a.learned_positions else None
         self.layers = nn.ModuleList(Block(a, layer) for layer in range(a.layers))
         self.norm = Normed(a.width, a.norm, a.norm_eps)
         self.lm_head = nn.Linear(a.width, a.vocabulary, bias=a.head_bias)

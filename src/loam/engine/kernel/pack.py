@@ -11,10 +11,14 @@ import mmap
 import torch
 from torch import Tensor
 
+from loam.engine.architecture import Architecture
 from loam.engine.kernel.binding import BF16, BLOCK, FP16, FP32, INT8, KINDS, Kind, Matrix
 from loam.engine.kernel.weights import Linear, Quantized
+from loam.engine.mapped import Mapped
 
 HUGE = 2 << 20
+AT_ONCE = 4 << 20
+"""Bytes of a weight that are packed, and leave memory, together."""
 TYPES = {torch.float32: FP32, torch.bfloat16: BF16, torch.float16: FP16}
 
 
@@ -28,7 +32,8 @@ class Arena:
     """Memory for packed weights: one mapping, asked to be of huge pages, handed out in order."""
 
     def __init__(self, size: int) -> None:
-        self.map = mmap.mmap(-1, size + HUGE)
+        # private: the kernel gives a shared mapping small pages unless it is set to do otherwise
+        self.map = mmap.mmap(-1, size + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             self.map.madvise(mmap.MADV_HUGEPAGE)
         start = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
@@ -51,17 +56,31 @@ def packed_bytes(kind: Kind, outputs: int, inputs: int) -> int:
     return wide * each + 2 * 4 * wide + 128
 
 
+def arena_bytes(shape: Architecture, kind: Kind) -> int:
+    """What a decoder's matrices take together, before any is read."""
+    queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+    each = ((queries + 2 * keys, shape.width), (shape.width, queries), (2 * shape.hidden, shape.width))
+    each += ((shape.width, shape.hidden),)
+    size = packed_bytes(kind, shape.vocabulary, shape.width)
+    size += shape.layers * sum(packed_bytes(kind, *one) for one in each)
+    return size + 4 * (shape.width + 64) * (4 * shape.layers + 2) + 8 * 64 * shape.layers * shape.head_width
+
+
 def pack(
     library: ctypes.CDLL,
     runner: int,
     arena: Arena,
+    mapped: Mapped,
     parts: tuple[Linear, ...],
     *,
     kind: Kind,
     bias: tuple[Tensor, ...] = (),
     gated: bool = False,
 ) -> Matrix:
-    """One matrix out of weights that stand below each other (queries, keys, values; or gates, ups)."""
+    """One matrix out of weights that stand below each other (queries, keys, values; or gates, ups).
+
+    Weights that lie in a mapped file leave memory as soon as they are packed.
+    """
     outputs, inputs = sum(shape_of(part)[0] for part in parts), shape_of(parts[0])[1]
     wide = (outputs + BLOCK - 1) // BLOCK * BLOCK
     size = packed_bytes(kind, wide, inputs) - 2 * 4 * wide - 128
@@ -79,9 +98,12 @@ def pack(
         weights = weights.detach().contiguous()
         scales = None if scales is None else scales.detach().to(torch.float32).contiguous()
         source = INT8 if weights.dtype == torch.int8 else TYPES[weights.dtype]
-        address = None if scales is None else scales.data_ptr()
-        library.loam_pack(runner, ctypes.byref(matrix), at, weights.shape[0], source, weights.data_ptr(), address)
-        at += weights.shape[0]
+        for first in range(0, weights.shape[0], step := max(1, AT_ONCE // (inputs * weights.itemsize))):
+            some = weights[first : first + step]
+            address = None if scales is None else scales[first:].data_ptr()
+            library.loam_pack(runner, ctypes.byref(matrix), at, some.shape[0], source, some.data_ptr(), address)
+            mapped.give_back(some)
+            at += some.shape[0]
     if bias:
         matrix.bias = arena.take(4 * wide)
         together = torch.cat([part.detach().to(torch.float32) for part in bias]).contiguous()

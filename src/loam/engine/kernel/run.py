@@ -19,9 +19,10 @@ from loam.engine.adapters import Adapter
 from loam.engine.architecture import Architecture
 from loam.engine.kernel.adapters import Packed, Uncovered, packed_adapter
 from loam.engine.kernel.binding import Kind, Layer, Matrix, Model, Step
-from loam.engine.kernel.pack import TYPES, Arena, pack, packed_bytes
+from loam.engine.kernel.pack import TYPES, Arena, arena_bytes, pack
 from loam.engine.kernel.weights import LayerWeights, Linear, Weights
 from loam.engine.kvcache import PAGE, PagedCache
+from loam.engine.mapped import Mapped
 from loam.engine.rope import RotaryTable
 from loam.engine.rows import Rows
 from loam.engine.transformer import Transformer
@@ -135,16 +136,10 @@ class Compiled:
 
     def _packed(self, weights: Weights) -> Model:
         shape, kind = self.architecture, self.kind
-        queries, keys = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
-        each = ((queries + 2 * keys, shape.width), (shape.width, queries), (2 * shape.hidden, shape.width))
-        each += ((shape.width, shape.hidden),)
-        size = packed_bytes(kind, shape.vocabulary, shape.width)
-        size += shape.layers * sum(packed_bytes(kind, *one) for one in each)
-        size += 4 * (shape.width + 64) * (4 * shape.layers + 2) + 8 * 64 * shape.layers * shape.head_width
-        arena = Arena(size)
+        arena, mapped = Arena(arena_bytes(shape, kind)), Mapped()
         layers = (Layer * shape.layers)()
         for index, layer in enumerate(weights.layers):
-            self._pack_layer(arena, layers[index], layer, index)
+            self._pack_layer(arena, mapped, layers[index], layer, index)
         model = Model(
             layers=shape.layers, width=shape.width, heads=shape.heads, kv_heads=shape.kv_heads,
             head_width=shape.head_width, hidden=shape.hidden, vocabulary=shape.vocabulary,
@@ -155,7 +150,7 @@ class Compiled:
             attention_scale=shape.score_scale, wide_norm=shape.qk_norm == "width",
             attention_softcap=shape.attention_softcap or 0.0,
             embedding=self._address(weights.embedding, as_it_is=True), final_norm=self._address(weights.final_norm),
-            head=pack(self._library, self._runner, arena, (weights.head,), kind=kind, bias=weights.head_bias),
+            head=pack(self._library, self._runner, arena, mapped, (weights.head,), kind=kind, bias=weights.head_bias),
         )  # fmt: skip
         for index, rope in enumerate(weights.ropes):
             model.rope_width[index] = rope.rope.width
@@ -163,9 +158,9 @@ class Compiled:
         self._kept += [arena, layers]
         return model
 
-    def _pack_layer(self, arena: Arena, to: Layer, layer: LayerWeights, index: int) -> None:
+    def _pack_layer(self, arena: Arena, mapped: Mapped, to: Layer, layer: LayerWeights, index: int) -> None:
         def packed(*parts: Linear, bias: tuple[Tensor, ...] = (), gated: bool = False) -> Matrix:
-            return pack(self._library, self._runner, arena, parts, kind=self.kind, bias=bias, gated=gated)
+            return pack(self._library, self._runner, arena, mapped, parts, kind=self.kind, bias=bias, gated=gated)
 
         to.qkv = packed(*layer.qkv, bias=layer.qkv_bias)
         to.out = packed(layer.out, bias=layer.out_bias)
