@@ -90,15 +90,22 @@ class Step(Structure):
 def open_library(path: Path) -> ctypes.CDLL:
     """The library with its functions' types said. Raises `Unbuilt` where it does not fit this file."""
     library = load(path)
-    library.loam_new.argtypes, library.loam_new.restype = [c_int32], c_void_p
-    library.loam_free.argtypes, library.loam_free.restype = [c_void_p], None
-    library.loam_sizes.argtypes, library.loam_sizes.restype = [POINTER(c_int32)], None
-    library.loam_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step)]
-    library.loam_pack.argtypes = [c_void_p, POINTER(Matrix), c_int32, c_int32, c_int32, c_void_p, c_void_p]
-    library.loam_pack.restype = None
+    try:
+        _typed(library)
+    except AttributeError as missing:
+        raise Unbuilt(f"{path} is not this kernel ({missing}); remove it and it is built anew") from missing
     sizes = (c_int32 * 5)()
     library.loam_sizes(sizes)
     ours = [ctypes.sizeof(each) for each in (Matrix, Layer, Model, Step, LowRank)]
     if list(sizes) != ours:
         raise Unbuilt(f"{path} lays its structures out otherwise ({list(sizes)}, not {ours})")
     return library
+
+
+def _typed(library: ctypes.CDLL) -> None:
+    library.loam_new.argtypes, library.loam_new.restype = [c_int32], c_void_p
+    library.loam_free.argtypes, library.loam_free.restype = [c_void_p], None
+    library.loam_sizes.argtypes, library.loam_sizes.restype = [POINTER(c_int32)], None
+    library.loam_step.argtypes = [c_void_p, POINTER(Model), POINTER(Step)]
+    library.loam_pack.argtypes = [c_void_p, POINTER(Matrix), c_int32, c_int32, c_int32, c_void_p, c_void_p]
+    library.loam_pack.restype = None

@@ -75,15 +75,22 @@ def build(*, cache: Path | None = None, compiler: str = "cc", level: Level | Non
     found = shutil.which(compiler)
     if found is None:
         raise Unbuilt(f"there is no C compiler ({compiler}); on Debian, apt-get install gcc")
-    folder = cache or Path.home() / ".cache" / "loam" / "kernel"
-    target = folder / f"{chosen.name}-{_key(found, chosen)}.so"
-    if not target.exists():
-        try:
+    folder = cache or _home()
+    try:
+        target = folder / f"{chosen.name}-{_key(found, chosen)}.so"
+        if not target.exists():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             _compile(found, chosen, target)
-        except OSError as error:
-            raise Unbuilt(f"the kernel could not be built in {folder}: {error}") from error
+    except OSError as error:
+        raise Unbuilt(f"the kernel could not be built in {folder}: {error}") from error
     return target
+
+
+def _home() -> Path:
+    try:
+        return Path.home() / ".cache" / "loam" / "kernel"
+    except RuntimeError as homeless:  # no HOME, and no user of this number
+        raise Unbuilt(f"there is no folder to build the kernel in: {homeless}; set HOME") from homeless
 
 
 def load(path: Path) -> ctypes.CDLL:
@@ -110,12 +117,15 @@ def _compile(compiler: str, level: Level, target: Path) -> None:
         sources = [str(HERE / name) for name in SOURCES]
         done = _run([compiler, *OPTIONS, *QUIET, *level.options, *sources, "-o", str(out), "-lm"])
         if done.returncode:
-            raise Unbuilt(f"{compiler} could not build the kernel: {done.stderr.strip()[-800:]}")
+            words = done.stderr.strip()[-800:] or f"it ended with {done.returncode} and said nothing"
+            raise Unbuilt(f"{compiler} could not build the kernel: {words}")
         out.replace(target)
 
 
 def _run(command: list[str]) -> "subprocess.CompletedProcess[str]":
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=TIME_LIMIT_S, check=False)  # noqa: S603 - the compiler, on files of this package
+    except OSError as error:
+        raise Unbuilt(f"{command[0]} cannot be run: {error}") from error
     except subprocess.TimeoutExpired as error:
         raise Unbuilt(f"{command[0]} took longer than {TIME_LIMIT_S} s") from error
