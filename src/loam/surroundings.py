@@ -25,6 +25,9 @@ from loam.prompting.examples import Embed, ExampleSet, read_examples
 from loam.prompting.lint.linter import lint
 from loam.prompting.lint.settings import LintSettings
 
+LINTED = 20_000
+"""Characters of a prompt that are linted within a call: up to a second, beside the loop."""
+
 
 class Surroundings:
     """`kinds` says of which kind each configured provider is."""
@@ -71,6 +74,9 @@ class Surroundings:
     def lint(self, call: Call) -> list[dict[str, Any]]:
         """What the linter says of the call's instructions; without any, of its question."""
         spoken = [message for message in call.messages if message.role == "system"] or call.messages[-1:]
+        if sum(len(message.text) for message in spoken) > LINTED:
+            call.trace.warn(f"the prompt is over {LINTED} characters and was not looked at; use `loam lint`")
+            return []
         return [
             structs.asdict(finding)
             for message in spoken

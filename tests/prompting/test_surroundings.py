@@ -83,3 +83,15 @@ def test_sets_of_examples_are_read_and_their_faults_are_settings_errors(tmp_path
     for file in (bad, tmp_path / "none.jsonl"):
         with pytest.raises(SettingsError, match=r"\[techniques.datasets\] colours"):
             datasets_of({"colours": str(file)}, None)
+
+
+def test_a_prompt_that_is_too_long_to_be_linted_in_a_call_is_not_and_the_record_says_so() -> None:
+    asked = call(messages=(say("system", "Be nice. " * 3000), say("user", "x")))
+    assert BESIDE.lint(asked) == []
+    assert "was not looked at" in asked.trace.warnings[0]
+
+
+def test_a_line_of_a_set_that_is_nested_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text('{"input": ' + "[" * 100_000)
+    with pytest.raises(SettingsError, match=r"\[techniques\.datasets\] deep"):
+        datasets_of({"deep": str(tmp_path / "set.jsonl")}, None)

@@ -3,6 +3,7 @@
 Knows neither rules nor models. Invariant: the call goes on unchanged; a remark never stops it.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated
@@ -39,7 +40,7 @@ class ZeroShot:
         if lint is None:
             call.trace.warn("no linter is here, so the prompt was not looked at")
         else:
-            yield Delta(step=Step(NAME, "done", {"findings": lint(call)}))
+            yield Delta(step=Step(NAME, "done", {"findings": await asyncio.to_thread(lint, call)}))
         async with aclosing(self._inner.answer(call)) as deltas:
             async for delta in deltas:
                 yield delta

@@ -147,6 +147,17 @@ def test_an_example_against_a_hostile_schema_is_looked_at_in_bounded_time() -> N
     assert time.perf_counter() - started < 2
 
 
+@pytest.mark.parametrize(
+    "piece",
+    ["answer ", "as a, ", "{text} ", "At most 3 words. At least 5. ", "Answer in Greek. ", "<a>", '"', "`", "1 ", " ",
+     "\n", "Always name it. Never name it. ", "A: b\n", "{% for x in y %}", "---\n", '{"a":', "<example>", "if when "],
+)  # fmt: skip
+def test_a_hostile_prompt_is_looked_at_in_bounded_time(piece: str) -> None:
+    started = time.perf_counter()
+    lint((piece * 20_000)[:20_000])
+    assert time.perf_counter() - started < 4
+
+
 def test_a_comment_with_a_reason_silences_its_rule_on_its_line_and_the_next() -> None:
     text = "Two lines.\n# loam: ignore vague-word: the client's word\nBe nice.\nBe engaging."
     assert [(f.rule, f.line) for f in lint(text)] == [("vague-word", 4)]

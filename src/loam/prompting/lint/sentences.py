@@ -15,6 +15,9 @@ from loam.prompting.lint.words import WORDS
 _END = re.compile(r"(?:(?<=[.!?])|(?<=[.!?][\"”’)*]))\s+(?=[\"“(`*<A-Z])|\n\s*\n|\n(?=\s*(?:[-*•]\s|\d+[.)]\s|#))")
 _CODE = re.compile(r"```.*?```|`[^`\n]*`|\"[^\"\n]*\"|“[^”\n]*”|</?\w[^<>\n]*>", re.DOTALL)
 
+_LONGEST = 600
+"""Characters of a sentence; what runs on longer is cut, so that no pattern is lost in it."""
+
 Way = Literal["most", "least", "exact"]
 
 _SPELT = {
@@ -69,7 +72,11 @@ def sentences(text: str) -> list[Sentence]:
         piece = text[start:end]
         if piece.strip():
             lead = len(piece) - len(piece.lstrip())
-            found.append(Sentence(" ".join(piece.split()), line + piece.count("\n", 0, lead)))
+            words = " ".join(piece.split())
+            found += [
+                Sentence(words[at : at + _LONGEST], line + piece.count("\n", 0, lead))
+                for at in range(0, len(words), _LONGEST)
+            ]
         after = gap.end() if gap else end
         line += text.count("\n", start, after)
         start = after

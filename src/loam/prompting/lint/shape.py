@@ -81,7 +81,8 @@ def _says_size(sheet: Sheet) -> bool:
     shown = [example.output for _, example in sheet.examples]
     if sheet.schema is not None or (len(shown) > 1 and max(map(len, shown)) <= _SHORT):
         return True
-    return bool(SIGNS["size"].search(" ".join(sentence.text for sentence in sheet.sentences)))
+    said = [sentence.text for sentence in sheet.sentences]
+    return any(SIGNS["size"].search(f"{one} {after}") for one, after in zip(said, [*said[1:], ""], strict=False))
 
 
 def _says_edge(sheet: Sheet) -> bool:

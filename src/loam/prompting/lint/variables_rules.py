@@ -18,6 +18,8 @@ _LITERAL = re.compile(
     r"\b\d{4}-\d\d-\d\dT\d\d:\d\d|\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE
 )
 """A moment or an id, as programs write them."""
+_LOOKED_AT = 200
+"""Variables of a passage; each is looked for a fence around it through the whole text."""
 _BRACES = re.compile(r"placeholder|variable|template|brace|token|syntax|`|such as|\blike\b|e\.g\.", re.IGNORECASE)
 """What a line says that speaks about placeholders instead of having one."""
 
@@ -27,7 +29,7 @@ def unfenced_variable(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
     if sheet.declared is not None or sheet.finished:
         return
     for passage in sheet.told:
-        for slot in passage.slots:
+        for slot in passage.slots[:_LOOKED_AT]:
             if others_wrote(passage, slot, settings) and not _fenced(passage.text, slot):
                 yield Hit(
                     slot.line,

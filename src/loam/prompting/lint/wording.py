@@ -6,7 +6,7 @@ Pure. Invariant: what stands in quotes or as code is spoken about and not said, 
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import combinations
+from itertools import combinations, islice
 
 from loam.prompting.lint.finding import Hit
 from loam.prompting.lint.sentences import NUMBER, Sentence, bounds
@@ -149,6 +149,8 @@ def contradiction(sheet: Sheet, settings: LintSettings) -> Iterator[Hit]:
                 yield Hit(second.line, message, "keep one of the two, or say which holds when")
 
 
+_COMPARED = 200
+"""Sentences of a kind that are held against each other."""
 Pairs = Iterator[tuple[Sentence, Sentence]]
 
 
@@ -162,8 +164,8 @@ def _opposed_deeds(found: list[Sentence]) -> Pairs:
             forbidden.append((sentence, _content(match["deed"])))
         elif (match := _ALWAYS.search(text) or _IMPERATIVE.search(text)) is not None:
             wanted.append((sentence, _content(match["deed"])))
-    for first, deed in wanted:
-        for second, other in forbidden:
+    for first, deed in wanted[:_COMPARED]:
+        for second, other in forbidden[:_COMPARED]:
             shared, either = deed & other, deed | other
             alike = len(shared) >= 2 and len(shared) / len(either) >= 0.6
             if alike and not _CONDITION.search(first.bare) and not _CONDITION.search(second.bare):
@@ -177,7 +179,7 @@ def _content(deed: str) -> set[str]:
 
 def _opposed_bounds(found: list[Sentence]) -> Pairs:
     """At most fewer than at least; two different exact numbers of one thing."""
-    every = list(bounds(found))
+    every = list(islice(bounds(found), _COMPARED))
     for first, second in combinations(every, 2):
         if first.unit != second.unit or first.sentence is second.sentence:
             continue
@@ -197,7 +199,7 @@ def _opposed_bounds(found: list[Sentence]) -> Pairs:
 def _opposed_languages(found: list[Sentence]) -> Pairs:
     spoken = [(one, match["language"]) for one in found if (match := _LANGUAGE.search(one.bare))]
     spoken += [(one, "") for one in found if _THEIRS.search(one.bare) and not _LANGUAGE.search(one.bare)]
-    spoken.sort(key=lambda pair: pair[0].line)
+    spoken = sorted(spoken, key=lambda pair: pair[0].line)[:_COMPARED]
     for (first, one), (second, other) in combinations(spoken, 2):
         if one != other and not re.search(r"\bif\b|\bwhen\b|\bunless\b", f"{first.bare} {second.bare}", re.IGNORECASE):
             yield first, second
