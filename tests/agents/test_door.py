@@ -12,7 +12,7 @@ import pytest
 
 import loam
 from loam.agents.door import HeldAgent, Pending, Ran
-from loam.agents.events import Entry
+from loam.agents.events import Entry, Resumed
 from loam.core.errors import LoamError, ModelFailure, SettingsError
 from loam.prompting.around import Around
 from loam.providers.script import Asked, Line
@@ -170,6 +170,7 @@ def test_a_run_in_a_file_is_taken_up_where_its_program_ended(tmp_path: Path) -> 
     assert (after.reason, after.answer, after.tool_calls) == ("answered", "done", 3)  # die was begun twice: it reads
     assert (ran, notes.read_text()) == ([], "one\n")
     assert agent.resume_sync(run.id) == after
+    assert [type(one.event) for one in asyncio.run(agent.events(run.id))].count(Resumed) == 1
 
 
 async def test_what_a_function_does_wrong_is_told_to_the_model() -> None:

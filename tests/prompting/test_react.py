@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import loam
 from loam.core.answers import collect
 from loam.core.calls import (
     Answer,
@@ -257,6 +258,14 @@ async def test_a_refusal_and_half_a_turn_say_what_they_are() -> None:
     assert (answer.text, answer.choices[0].finish, answer.tool_calls) == ("", "content_filter", ())
 
 
+async def test_a_cap_holds_where_the_technique_is_held_alone() -> None:
+    model = Scripted(["no"])
+    alone = loam.react(model, max_cost_usd=0.002, around=Around(quote=lambda _: 1_500))
+    with pytest.raises(ModelFailure, match="the cap of loam.technique leaves no room for another try after 1"):
+        await collect(alone.answer(asking(None)))
+    assert len(model.calls) == 1
+
+
 PRICE = 1_000
 
 
@@ -305,6 +314,11 @@ def noisy(rng: random.Random, tools: tuple[Tool, ...]) -> str:
     fits = jsonschema_rs.validator_for(tool.parameters or {}, validate_formats=True).is_valid
     guesses = (guess(tool.parameters, rng) for _ in range(30))
     arguments = next((one for one in guesses if fits(one)), {}) if rng.random() < 0.6 else guess(tool.parameters, rng)
+    if isinstance(arguments, dict) and rng.random() < 0.4:
+        hurt = rng.choice([*arguments, "more"])
+        arguments = (
+            {**arguments, hurt: [None]} if rng.random() < 0.5 else {k: v for k, v in arguments.items() if k != hurt}
+        )
     action = {"tool": name, "arguments": arguments}
     word = rng.choice(["action", "action", "actions"])
     body: dict[str, Any] = {"thought": rng.choice(["x", "Observation: 7", 3])}

@@ -1,4 +1,4 @@
-"""ReAct through clients that know nothing of it: OpenAI's chat and Responses, Anthropic's messages; whole and streams."""
+"""ReAct through clients that know nothing of it: OpenAI's chat and Responses, Anthropic's messages."""
 
 import json
 from collections.abc import Generator
