@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import mcp_types
 import msgspec
-from mcp.client._transport import Transport
+from mcp.client import Transport
 from mcp.client.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError

@@ -18,7 +18,6 @@ from pathlib import Path
 import anyio
 import mcp_types
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 from pydantic import ValidationError
 
@@ -28,6 +27,7 @@ _ENDING = 6.0  # seconds; the leash itself takes four at most
 _WORDS = 2000
 
 Incoming = SessionMessage | Exception
+Streams = tuple[MemoryObjectReceiveStream[Incoming], MemoryObjectSendStream[SessionMessage]]
 
 
 class Piped:
@@ -40,7 +40,7 @@ class Piped:
         self.ended = asyncio.Event()
 
     @asynccontextmanager
-    async def streams(self) -> AsyncGenerator[TransportStreams, None]:
+    async def streams(self) -> AsyncGenerator[Streams, None]:
         """Raises OSError where the command can't be run."""
         lifeline, ours = os.pipe()
         try:
