@@ -20,6 +20,8 @@ from loam.engine.kernel.weights import weights_of
 from loam.engine.kvcache import PagedCache
 from loam.engine.load import load
 from loam.engine.memory import Weights
+from loam.engine.opening import open_model
+from loam.engine.protocol import Order
 from loam.engine.rows import Forward, Rows, Span
 from loam.engine.transformer import Transformer
 from tests.engine.checkpoints import make
@@ -225,3 +227,14 @@ def test_an_adapter_on_the_head_is_torchs_and_told(made: Path, built: Path, capl
     assert torch.equal(together[2], alone[1])
     assert (together[1] - said(model, tokens, ("head",), (30,))[0]).abs().max() < 1e-4
     assert "it adapts 1 layers that are no matrix of a block" in caplog.text
+
+
+def test_the_served_engine_keeps_the_kernel_with_adapters(made: Path, tmp_path: Path) -> None:
+    base = make(made / "llama", "llama")
+    with torch.inference_mode(False):
+        write_adapter(base, tmp_path / "one", ["q_proj"], 1, r=4)
+    opened = open_model(Order(name="tiny", path=str(base), batch=1, threads=1, adapters={"one": str(tmp_path / "one")}))
+    opened.voice.tokenizer.close()
+    assert isinstance(opened.forward, Compiled)
+    assert opened.about.kernel.startswith("compiled kernel, int8")
+    assert opened.voice.adapters == ("one",)

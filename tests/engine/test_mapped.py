@@ -89,7 +89,12 @@ print(status("VmHWM") - before, kernel.arena_bytes(model.architecture, "int8"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "weights", "copies"), [("bfloat16", "auto", 1), ("float32", "auto", 1), ("float32", "int8", 2)]
+    ("kind", "weights", "copies"),
+    [
+        ("bfloat16", "auto", 1),
+        pytest.param("float32", "auto", 1, marks=pytest.mark.slow),
+        pytest.param("float32", "int8", 2, marks=pytest.mark.slow),  # torch's own beside
+    ],
 )
 def test_the_peak_is_near_the_packed_weights(
     kind: str, weights: str, copies: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
