@@ -261,7 +261,7 @@ async def test_a_refusal_and_half_a_turn_say_what_they_are() -> None:
 async def test_a_cap_holds_where_the_technique_is_held_alone() -> None:
     model = Scripted(["no"])
     alone = loam.react(model, max_cost_usd=0.002, around=Around(quote=lambda _: 1_500))
-    with pytest.raises(ModelFailure, match="the cap of loam.technique leaves no room for another try after 1"):
+    with pytest.raises(ModelFailure, match=r"the cap of loam\.technique leaves no room for another try after 1"):
         await collect(alone.answer(asking(None)))
     assert len(model.calls) == 1
 
