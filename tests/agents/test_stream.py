@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import json
 import socket
+import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,17 @@ def test_clients_that_vanish_leave_nothing_behind_and_the_others_hear_all(gatewa
             if number % 2:
                 assert client.recv(10)
     assert [event["event"] for event in read(opened(gateway, f"{RUNS}/{run}/events?stream=true"))][-1] == "run"
+
+
+def test_a_stream_does_not_keep_the_gateway_from_stopping(tmp_path: Path) -> None:
+    """Its grace is for calls that come to an end; a run that works for long is taken up again later."""
+    script = [{"text": "late", "first_pause": 60}]
+    with running(settings(tmp_path, script, {})) as stopped:
+        response = opened(stopped, f"{RUNS}/{begun(stopped)}/events?stream=true")
+        assert response.readline() == b"id: 1\n"
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    assert response.read().endswith(b"\n\n")
 
 
 def test_the_description_says_that_it_streams(gateway: Running) -> None:

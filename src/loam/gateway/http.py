@@ -22,6 +22,9 @@ Reply = Callable[[int, Sequence[Header], bytes], bool]
 WHEN_GONE = "loam.when_gone"
 """Where a server that tells at once when a client leaves puts, in the scope, the function that takes whom to tell."""
 
+WHEN_CLOSING = "loam.when_closing"
+"""Where a server that waits for answers before it stops puts, in the scope, the function that takes whom to tell."""
+
 REPLY = "loam.reply"
 """Where a server that can send a whole answer in one piece puts, in the scope, the function that does it."""
 

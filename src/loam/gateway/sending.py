@@ -5,40 +5,46 @@ has taken what came earlier, so a slow reader holds one event and no more; a cli
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 
 import msgspec
 from starlette.responses import Response
 
 from loam.core.operations import Sent, Streamed
-from loam.gateway.http import EVENTS, WHEN_GONE, Receive, Scope, Send
+from loam.gateway.http import EVENTS, WHEN_CLOSING, WHEN_GONE, Receive, Scope, Send
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _ALIVE = b": alive\n\n"
 
 
 class EventStream(Response):
-    """A response for Starlette that streams."""
+    """A response for Starlette that streams. Where the server is about to stop it ends, without holding that up."""
 
     def __init__(self, streamed: Streamed) -> None:
         super().__init__()
         self._events = streamed.events
+        self._closing = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends in a task of its own, which ends with the events or when the client leaves."""
+        """Sends in a task of its own, which ends with the events, or when the client leaves or the server stops."""
         sending = asyncio.ensure_future(self._send(send))
-        when_gone = scope.get(WHEN_GONE)
-        leaving: asyncio.Future[None] | None = None
-        if when_gone is not None:
-            when_gone(sending.cancel)
-        else:
-            leaving = asyncio.ensure_future(_gone(receive))
+
+        def close() -> None:
+            self._closing = sending.cancel()
+
+        calls: dict[str, Callable[[], object]] = {WHEN_GONE: sending.cancel, WHEN_CLOSING: close}
+        tellers = {scope[name]: call for name, call in calls.items() if name in scope}
+        for tell, call in tellers.items():
+            tell(call)
+        leaving = None if WHEN_GONE in scope else asyncio.ensure_future(_gone(receive))
+        if leaving is not None:
             leaving.add_done_callback(lambda _: sending.cancel())
         try:
             await asyncio.wait([sending])
         finally:
-            if when_gone is not None:
-                when_gone(None)
+            for tell in tellers:
+                tell(None)
             if leaving is not None:
                 leaving.cancel()
             sending.cancel()
@@ -46,11 +52,15 @@ class EventStream(Response):
             sending.result()
 
     async def _send(self, send: Send) -> None:
-        async with aclosing(self._events) as events:
-            await send({"type": "http.response.start", "status": 200, "headers": list(EVENTS)})
-            async for event in events:
-                body = _ALIVE if event is None else encoded(event)
-                await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.start", "status": 200, "headers": list(EVENTS)})
+        try:
+            async with aclosing(self._events) as events:
+                async for event in events:
+                    body = _ALIVE if event is None else encoded(event)
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+        except asyncio.CancelledError:
+            if not self._closing:
+                raise
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from loam.core.errors import SettingsError
 from loam.gateway.app import Gateway
-from loam.gateway.http import REPLY, WHEN_GONE, Header, Scope
+from loam.gateway.http import REPLY, WHEN_CLOSING, WHEN_GONE, Header, Scope
 
 HEAD_SECONDS = 15.0
 
@@ -39,6 +39,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._when_gone: Callable[[], None] | None = None
+        self._when_closing: Callable[[], object] | None = None
         self._head_size = 0
         self._in_head = True
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
@@ -64,6 +65,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         cast("Scope", self.scope)[WHEN_GONE] = self.when_gone
+        cast("Scope", self.scope)[WHEN_CLOSING] = self.when_closing
         self._in_head = True
         self._head_timer.cancel()
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
@@ -91,6 +93,15 @@ class BoundedProtocol(HttpToolsProtocol):
             call()
         else:
             self.flow.resume_reading()  # who does not read does not notice
+
+    def when_closing(self, call: Callable[[], object] | None) -> None:
+        """Has `call` called when the server is about to stop, until it is told otherwise: for what has no end."""
+        self._when_closing = call
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._when_closing is not None:
+            self._when_closing()
 
     def _too_slow(self) -> None:
         if self._in_head and not self.transport.is_closing():
