@@ -30,7 +30,7 @@ WRITE = {"tools": [{"name": "write", "arguments": {"file": "x", "text": "y"}}]}
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("stream")
-    script = [{"text": "thinking", "first_pause": 0.3, **WRITE}, {"text": "done"}]
+    script = [{"text": "thinking", "first_pause": 0.3, **WRITE}]
     with running(settings(folder, script, {"write": python("write")})) as gateway:
         yield gateway
 
