@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 from loam.agents import agency
-from loam.agents.benches import open_bench
 from loam.agents.desk import Desk
 from loam.agents.events import Decided
 from loam.agents.loop import Agent
-from loam.agents.mcp_settings import McpSettings, McpToolSettings
+from loam.agents.mcp.opening import open_toolbox
+from loam.agents.mcp.settings import McpSettings, McpToolSettings
 from loam.agents.settings import AgentSettings
 from loam.core.calls import Call
 from loam.core.clock import SystemClock
@@ -39,9 +39,9 @@ async def main(folder: Path, when: str, number: int) -> str:
         args=(str(PROGRAM), str(folder)),
         tools={"write": McpToolSettings(approval=False)},
     )
-    bench = open_bench("clerk", {"files": files}, os.environ, database, clock)
-    assert bench is not None
-    agent = Agent("clerk", AgentSettings(model="m"), Scripted([think]), {}, lambda _: 0, source=bench)
+    toolbox = open_toolbox("clerk", {"files": files}, os.environ, database, clock)
+    assert toolbox is not None
+    agent = Agent("clerk", AgentSettings(model="m"), Scripted([think]), {}, lambda _: 0, source=toolbox)
     desk = Desk({"clerk": agent}, KilledLog(database, when, number), clock, lambda principal: principal)
     runs = await desk.every("clerk", ANN, 1)
     view = runs[0] if runs else await desk.begin("clerk", "note both", ANN)
@@ -56,7 +56,7 @@ async def main(folder: Path, when: str, number: int) -> str:
             view = await desk.decide("clerk", view.id, ANN, said)
         await asyncio.sleep(0.005)
         view = await desk.show("clerk", view.id, ANN)
-    await bench.close()
+    await toolbox.close()
     await database.close()
     return f"{view.reason} {view.answer} {view.events}"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from loam.agents.listed import Listed, concealed, offered, unusable
+from loam.agents.mcp.listed import Listed, concealed, offered, unusable
 from loam.cli.main import program
 from loam.cli.reach import Gateway, Refused
 from loam.config import parse

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from loam.agents.benches import open_bench
-from loam.agents.listed import Listed
-from loam.agents.mcp_settings import McpSettings
+from loam.agents.mcp.listed import Listed
+from loam.agents.mcp.opening import open_toolbox
+from loam.agents.mcp.servers import Server
+from loam.agents.mcp.settings import McpSettings
 from loam.agents.outcome import Outcome
-from loam.agents.servers import Server
 from loam.core.clock import SystemClock
 from loam.core.errors import ModelFailure, SettingsError
 
@@ -110,8 +110,8 @@ async def test_a_call_that_cannot_be_sent_is_no_doubt_and_one_that_is_lost_is() 
 
 
 async def test_without_the_sdk_the_settings_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "loam.agents.mcp_client", raising=False)
+    monkeypatch.delitem(sys.modules, "loam.agents.mcp.client", raising=False)
     monkeypatch.setitem(sys.modules, "mcp_types", None)
     files = {"files": McpSettings(command="x")}
     with pytest.raises(SettingsError, match=r"pip install 'loam\[mcp\]'"):
-        open_bench("clerk", files, {}, None, SystemClock())  # pyright: ignore[reportArgumentType]
+        open_toolbox("clerk", files, {}, None, SystemClock())  # pyright: ignore[reportArgumentType]

@@ -11,16 +11,17 @@ from contextlib import AsyncExitStack
 
 from msgspec import Struct
 
-from loam.agents import events, pins
-from loam.agents.bench import Bench
-from loam.agents.benches import open_bench
+from loam.agents import events
 from loam.agents.calling import Calls, chosen
 from loam.agents.desk import Desk
 from loam.agents.events import EventLog
 from loam.agents.loop import Agent, Quote
+from loam.agents.mcp import pins
+from loam.agents.mcp.opening import open_toolbox
+from loam.agents.mcp.operations import tool_operations
+from loam.agents.mcp.toolbox import Toolbox
 from loam.agents.operations import agent_operations
 from loam.agents.settings import AgentSettings
-from loam.agents.tool_operations import tool_operations
 from loam.agents.tools import Outside, Search, open_tools
 from loam.core.calls import Principal
 from loam.core.clock import Clock
@@ -57,19 +58,19 @@ async def open_agents(
     """The desk, and what can be done at it. Raises SettingsError for a tool that can't be used."""
     outside = Outside(given.search, given.web, given.environment)
     agents: dict[str, Agent] = {}
-    benches: dict[str, Bench | None] = {}
+    toolboxes: dict[str, Toolbox | None] = {}
     for name, settings in wanted.items():
         settings.check(name)
         calling = chosen(settings.calling, given.calls(settings.model))
         tools = await open_tools(settings.tools, outside)
-        bench = benches[name] = open_bench(name, settings.mcp, given.environment, given.database, given.clock)
-        if bench is not None:
-            stack.push_async_callback(bench.close)
-        agents[name] = Agent(name, settings, given.model, tools, given.quote, source=bench, calling=calling)
+        toolbox = toolboxes[name] = open_toolbox(name, settings.mcp, given.environment, given.database, given.clock)
+        if toolbox is not None:
+            stack.push_async_callback(toolbox.close)
+        agents[name] = Agent(name, settings, given.model, tools, given.quote, source=toolbox, calling=calling)
     desk = Desk(agents, EventLog(given.database), given.clock, given.active)
     stack.push_async_callback(desk.close)
     stack.push_async_callback(_stop, asyncio.ensure_future(_tend(desk, given)))
-    return desk, (*agent_operations(desk), *tool_operations(benches))
+    return desk, (*agent_operations(desk), *tool_operations(toolboxes))
 
 
 async def _tend(desk: Desk, given: Given) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from loam.agents import mcp_settings
-from loam.agents.mcp_settings import McpSettings
+from loam.agents.mcp import settings as mcp_settings
+from loam.agents.mcp.settings import McpSettings
 from loam.core.calls import AGENT
 from loam.core.errors import SettingsError
 

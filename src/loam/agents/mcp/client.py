@@ -20,8 +20,8 @@ from mcp.shared.exceptions import MCPError
 from pydantic import TypeAdapter, ValidationError
 
 from loam import __version__
-from loam.agents.listed import Listed
-from loam.agents.mcp_pipe import LONGEST, Piped
+from loam.agents.mcp.listed import Listed
+from loam.agents.mcp.pipe import LONGEST, Piped
 from loam.agents.outcome import Outcome
 from loam.core.errors import refuse
 

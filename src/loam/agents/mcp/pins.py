@@ -9,7 +9,7 @@ import sqlite3
 import msgspec
 from msgspec import Struct
 
-from loam.agents.listed import Listed
+from loam.agents.mcp.listed import Listed
 from loam.core.clock import Clock
 from loam.storage.database import Database
 from loam.storage.migrations import Migration

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, cast
 
-from loam.agents.listed import Listed
+from loam.agents.mcp.listed import Listed
 from loam.agents.outcome import Outcome
 from loam.core.clock import Clock
 from loam.core.errors import LoamError, ModelFailure, refuse

@@ -7,18 +7,18 @@ variables that were named, and the gateway starts whether or not they are there.
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 
-from loam.agents.bench import Bench, Shelf
-from loam.agents.mcp_settings import McpSettings
-from loam.agents.pins import Pins
-from loam.agents.servers import Server, Session, Way
+from loam.agents.mcp.pins import Pins
+from loam.agents.mcp.servers import Server, Session, Way
+from loam.agents.mcp.settings import McpSettings
+from loam.agents.mcp.toolbox import Shelf, Toolbox
 from loam.core.clock import Clock
 from loam.core.errors import SettingsError
 from loam.storage.database import Database
 
 
-def open_bench(
+def open_toolbox(
     agent: str, wanted: Mapping[str, McpSettings], environment: Mapping[str, str], database: Database, clock: Clock
-) -> Bench | None:
+) -> Toolbox | None:
     """The tools of an agent's MCP servers, or None where it names none. Raises SettingsError without the SDK."""
     if not wanted:
         return None
@@ -30,12 +30,12 @@ def open_bench(
         )
         for name, settings in wanted.items()
     ]
-    return Bench(shelves)
+    return Toolbox(shelves)
 
 
 def _way_to(settings: McpSettings, environment: Mapping[str, str]) -> Callable[[], Way]:
     try:
-        from loam.agents.mcp_client import Http, Stdio  # noqa: PLC0415 - the SDK is an extra
+        from loam.agents.mcp.client import Http, Stdio  # noqa: PLC0415 - the SDK is an extra
     except ImportError as error:
         raise SettingsError("MCP servers need the official SDK: pip install 'loam[mcp]'") from error
 

@@ -1,6 +1,6 @@
 """What the native API can do with the tools of agents' MCP servers: look at them, and trust what was looked at.
 
-Knows the benches. Invariant: administrators alone trust a tool, and only as it was shown to them.
+Knows the toolboxes. Invariant: administrators alone trust a tool, and only as it was shown to them.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from loam.agents.bench import Bench, ToolView
+from loam.agents.mcp.toolbox import Toolbox, ToolView
 from loam.core.errors import refuse
 from loam.core.operations import Asked, Operation
 
@@ -23,23 +23,23 @@ class Trust(Struct, frozen=True, forbid_unknown_fields=True):
     hash: Annotated[str, Meta(description="`hash` of the tool as it was reviewed; refused if it is another by now.")]
 
 
-def tool_operations(benches: Mapping[str, Bench | None]) -> tuple[Operation, ...]:
-    """`benches` has every agent, with None for one that names no MCP server."""
+def tool_operations(toolboxes: Mapping[str, Toolbox | None]) -> tuple[Operation, ...]:
+    """`toolboxes` has every agent, with None for one that names no MCP server."""
 
-    def bench_of(name: str) -> Bench | None:
-        if name not in benches:
-            raise refuse("not_found", f"there is no agent {name!r}; there are: {', '.join(benches) or 'none'}")
-        return benches[name]
+    def toolbox_of(name: str) -> Toolbox | None:
+        if name not in toolboxes:
+            raise refuse("not_found", f"there is no agent {name!r}; there are: {', '.join(toolboxes) or 'none'}")
+        return toolboxes[name]
 
     async def tools(asked: Asked) -> Tools:
-        bench = bench_of(asked.path["name"])
-        return Tools([] if bench is None else await bench.views())
+        toolbox = toolbox_of(asked.path["name"])
+        return Tools([] if toolbox is None else await toolbox.views())
 
     async def trust(asked: Asked) -> Tools:
-        bench = bench_of(asked.path["name"])
-        if bench is None:
+        toolbox = toolbox_of(asked.path["name"])
+        if toolbox is None:
             raise refuse("not_found", f"{asked.path['name']} has no MCP servers")
-        return Tools(await bench.trust(asked.path["tool"], asked.body.hash, asked.principal.key_id))
+        return Tools(await toolbox.trust(asked.path["tool"], asked.body.hash, asked.principal.key_id))
 
     return (
         Operation(

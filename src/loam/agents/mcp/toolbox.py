@@ -1,6 +1,6 @@
 """An agent's tools of MCP servers: what each server offers now, held against what is allowed and what is pinned.
 
-Knows settings, servers and pins; what a server speaks, `loam.agents.mcp_client` knows. Invariants: a tool is given to
+Knows settings, servers and pins; what a server speaks, `loam.agents.mcp.client` knows. Invariants: a tool is given to
 the model only where the operator named it and its description is, sign by sign, the one that somebody trusted; what the
 model is told of one that is not given holds no words of the server.
 """
@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-from loam.agents.listed import Listed, concealed, difference, offered, unusable, visible
-from loam.agents.mcp_settings import McpSettings, McpToolSettings, shown
+from loam.agents.mcp.listed import Listed, concealed, difference, offered, unusable, visible
+from loam.agents.mcp.pins import FIRST, Pin, Pins
+from loam.agents.mcp.servers import Server
+from loam.agents.mcp.settings import McpSettings, McpToolSettings, shown
 from loam.agents.outcome import AgentTool, Outcome
-from loam.agents.pins import FIRST, Pin, Pins
-from loam.agents.servers import Server
 from loam.core.calls import Principal, Tool
 from loam.core.errors import ModelFailure, refuse
 
@@ -127,7 +127,7 @@ class Shelf:
         return Seen(name, tool, "pinned", why, now, pin)
 
 
-class Bench:
+class Toolbox:
     """The tools of all MCP servers of one agent; a `Source` for its runs."""
 
     def __init__(self, shelves: Sequence[Shelf]) -> None:
