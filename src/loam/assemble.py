@@ -43,11 +43,11 @@ from loam.gateway.history import CallHistory
 from loam.gateway.keyring import Keyring
 from loam.gateway.keys import Keys
 from loam.gateway.ledger import Ledger
-from loam.gateway.listing import PATH as MODELS
 from loam.gateway.listing import ModelList
 from loam.gateway.metrics import Metrics
 from loam.gateway.native import native_app
 from loam.gateway.operations import call_operations, key_operations, state_operations, unwritable
+from loam.gateway.paths import data_path, remembers
 from loam.gateway.prompt_operations import prompt_operations
 from loam.gateway.prompt_shelf import PromptShelf, read_folder
 from loam.gateway.prompted import Prompted
@@ -76,12 +76,7 @@ from loam.provision import provide
 from loam.storage.database import Database
 from loam.storage.folder import DataFolder
 from loam.surroundings import Surroundings, datasets_of, embedding
-from loam.wire.anthropic_border import COUNT, MESSAGES
 from loam.wire.border import Border
-from loam.wire.openai_completions import COMPLETIONS
-from loam.wire.openai_embeddings import EMBEDDINGS
-from loam.wire.openai_replies import CHAT
-from loam.wire.openai_responses_border import RESPONSES
 
 ROAD = ("keys", "ledger", "cache", "technique", "grounding", "route", "fallback", "budget", "retry", "provider")
 """The stages in the order that a call passes them. Order is meaning: see docs/road.md."""
@@ -340,7 +335,7 @@ def app_of(parts: Parts, operations: tuple[Operation, ...], keys: Keys, whole: M
     door = Door(lambda secret: parts.keyring.identify(secret, clock.now()), settings.door, settings.server.host)
     memory = Conversations(parts.database, clock)
 
-    def endpoint(border: Border, *, remembers: bool = False) -> App:
+    def endpoint(border: Border) -> App:
         return Endpoint(
             border,
             whole,
@@ -348,25 +343,13 @@ def app_of(parts: Parts, operations: tuple[Operation, ...], keys: Keys, whole: M
             clock=clock,
             settings=settings.http,
             limits=keys.headers,
-            memory=memory if remembers else None,
+            memory=memory if remembers(border) else None,
         )
 
-    paths = {
-        "/v1/chat/completions": endpoint(CHAT),
-        "/v1/completions": endpoint(COMPLETIONS),
-        "/v1/embeddings": endpoint(EMBEDDINGS),
-        "/v1/responses": endpoint(RESPONSES, remembers=True),
-        "/v1/messages": endpoint(MESSAGES),
-        "/v1/messages/count_tokens": endpoint(COUNT),
-    }
-    # some clients put a prefix of their provider's before /v1
-    posts = {("POST", prefix + path): app for prefix in ("", "/openai", "/anthropic") for path, app in paths.items()}
-
     listing = ModelList(offer_of(parts).names, door=door, since=clock.now())
-    gets = {("GET", prefix + MODELS): listing for prefix in ("", "/openai", "/anthropic")}
     admin = native_app(operations, door=door, clock=clock, max_body=settings.http.max_body, version=__version__)
     outside = [operation.path for operation in operations if not operation.path.startswith("/loam/")]
-    return Gateway({**posts, **gets}, admin, outside=outside)
+    return Gateway(data_path(endpoint, listing), admin, outside=outside)
 
 
 def mirrors_of(parts: Parts) -> Mirrors:

@@ -4,7 +4,9 @@ Knows every part of the engine. Invariant: what cannot be served is refused here
 before the first answer is asked.
 """
 
+import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +19,18 @@ from loam.engine.constrain import grammar_of, grammar_tokens
 from loam.engine.drawing import defaults_of
 from loam.engine.engine import Engine, EngineSettings, page_bytes
 from loam.engine.exact import Exact
-from loam.engine.kernel import Compiled, compiled
+from loam.engine.kernel import Compiled, arena_bytes, compiled
 from loam.engine.kernel.binding import Kind
 from loam.engine.kvcache import PAGE, PagedCache
 from loam.engine.load import Loaded, load
+from loam.engine.mapped import held
 from loam.engine.memory import Limit
 from loam.engine.protocol import About, Order, Weights
 from loam.engine.rows import Forward
 from loam.engine.text import Voice
 from loam.engine.tokenizer import Tokenizer, read_object
 
+_log = logging.getLogger("loam.engine")
 _SHARE = 0.25
 """Of the free memory, what the cache may take where nobody says."""
 
@@ -55,6 +59,8 @@ def open_model(order: Order, limit: Limit = None) -> Opened:
     forward, kernel = _forward(order, loaded, threads)
     architecture = loaded.architecture
     draft = _draft(order, architecture, limit)
+    # a guess need not be the same in any batch: where torch makes it, not in its exact form
+    guesser = draft and (_kernel(order, draft, threads, _log.info) or draft.model)
     stops = loaded.stop_tokens | tokenizer.stop_tokens
     written = tokenizer.as_json()
     # the kernel reads half the bytes; where all is to be fp32, so are keys and values
@@ -64,7 +70,7 @@ def open_model(order: Order, limit: Limit = None) -> Opened:
         forward,
         cache,
         EngineSettings(batch=order.batch, queue=order.batch + order.queue),  # a batch that comes at once waits first
-        draft=draft.model if draft is not None else None,
+        draft=guesser,
         tokens=grammar_tokens(written, vocabulary=architecture.vocabulary, stop_tokens=stops) if written else None,
         adapters=frozenset(order.adapters),
     )
@@ -77,7 +83,9 @@ def open_model(order: Order, limit: Limit = None) -> Opened:
         grammar=grammar_of,
         adapters=tuple(order.adapters),
     )
-    return Opened(engine, voice, _about(order, loaded, draft, voice, kernel), loaded, forward, cache_type)
+    taken = _bytes(loaded, forward) + (_bytes(draft, guesser) if draft and guesser else 0)
+    about = _about(order, loaded, voice, kernel, taken)
+    return Opened(engine, voice, about, loaded, forward, cache_type)
 
 
 def _forward(order: Order, loaded: Loaded, threads: int) -> tuple[Forward, str]:
@@ -86,15 +94,21 @@ def _forward(order: Order, loaded: Loaded, threads: int) -> tuple[Forward, str]:
     The kernel keeps a promise that torch has to be made to keep: a token is the same alone and in any batch (P9).
     """
     said: list[str] = []
-    kinds: dict[Weights, Kind] = {"auto": "int8", "int8": "int8", "bf16": "bf16", "fp32": "fp32"}
-    if order.weights not in kinds:
-        said.append(f"{order.weights} weights are run by torch")
-    elif order.device == "cpu":
-        kernel = compiled(loaded.model, threads=threads, weights=kinds[order.weights], tell=said.append)
-        if kernel is not None:
-            return kernel, f"compiled kernel, {kinds[order.weights]} weights, {threads} threads"
+    kernel = _kernel(order, loaded, threads, said.append)
+    if kernel is not None:
+        return kernel, f"compiled kernel, {kernel.kind} weights, {threads} threads"
     loaded.model.exact = Exact() if order.exact else None
     return loaded.model, "; ".join(["torch" + (", the same in any batch" if order.exact else ""), *said])
+
+
+def _kernel(order: Order, loaded: Loaded, threads: int, tell: Callable[[str], None]) -> Compiled | None:
+    kinds: dict[Weights, Kind] = {"auto": "int8", "int8": "int8", "bf16": "bf16", "fp32": "fp32"}
+    if order.weights not in kinds:
+        tell(f"{order.weights} weights are run by torch")
+        return None
+    if order.device != "cpu":
+        return None
+    return compiled(loaded.model, threads=threads, weights=kinds[order.weights], tell=tell)
 
 
 def _draft(order: Order, architecture: Architecture, limit: Limit) -> Loaded | None:
@@ -134,15 +148,14 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _about(order: Order, loaded: Loaded, draft: Loaded | None, voice: Voice, kernel: str) -> About:
-    weights = _tensors(loaded)
-    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in weights}
+def _about(order: Order, loaded: Loaded, voice: Voice, kernel: str, taken: int) -> About:
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in _tensors(loaded)}
     return About(
         name=order.name,
         path=order.path,
         family=loaded.architecture.family,
         parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
-        bytes=sum(tensor.nbytes for tensor in (*weights, *(_tensors(draft) if draft is not None else ()))),
+        bytes=taken,
         context=voice.context,
         vocabulary=loaded.architecture.vocabulary,
         weights=order.weights if order.weights != "auto" else "+".join(sorted(kinds)),
@@ -151,6 +164,13 @@ def _about(order: Order, loaded: Loaded, draft: Loaded | None, voice: Voice, ker
         tools=voice.form,
         kernel=kernel,
     )
+
+
+def _bytes(loaded: Loaded, forward: Forward) -> int:
+    """What the weights take of the memory: the kernel's packed ones, and of torch's what no mapped file holds."""
+    if isinstance(forward, Compiled):
+        return held(loaded.model) + arena_bytes(loaded.architecture, forward.kind)
+    return sum(tensor.nbytes for tensor in _tensors(loaded))
 
 
 def _tensors(loaded: Loaded) -> list[torch.Tensor]:
