@@ -350,7 +350,7 @@ def _sensible(voice: Voice, request: Request) -> None:
         raise refuse(
             "unsupported",
             "this checkpoint's chat template teaches no calls of tools, or in a form that Loam cannot read; "
-            "leave the tools out, or demand one by tool_choice",
+            "leave the tools out, demand one by tool_choice, or have them called in text by the technique react",
             param="tools",
         )
     if request.adapter and request.adapter not in voice.adapters:
