@@ -219,3 +219,46 @@ async def test_limits_and_ways_of_calling_are_those_of_the_settings() -> None:
         loam.agent(Scripted(), [Till().look, loam.tool(Till().look)])
     with pytest.raises(SettingsError, match="unknown field"):
         loam.tool(Till().look, speed=3)
+
+
+async def test_what_is_no_verdict_is_refused_and_leaves_the_run_waiting(tmp_path: Path) -> None:
+    """Written down, it would make the whole log unreadable."""
+    till = Till()
+    agent, _ = clerk(till, approve=lambda _: 3, log=tmp_path / "runs.db")
+    with pytest.raises(ModelFailure, match="a verdict is True, False, a text or a dict, not 3"):
+        await agent.run("Pay.")
+    (ran,) = await agent.runs()
+    assert ran.waiting is not None
+    assert (await agent.decide(ran.id, True)).reason == "answered"
+    assert till.paid == ["1990"]
+
+
+def test_what_is_no_model_or_no_tool_is_said_at_once() -> None:
+    for model, tools, told in (
+        ("gpt-5-mini", [], "'gpt-5-mini' is no model"),
+        (Scripted(), [{"type": "function"}], "is no tool"),
+        (Scripted(), Till().look, "the tools are a list"),
+    ):
+        with pytest.raises(SettingsError, match=told):
+            loam.agent(model, tools)  # pyright: ignore[reportArgumentType]
+
+
+async def test_a_call_in_doubt_that_is_denied_was_asked_for_once() -> None:
+    begun = asyncio.Event()
+
+    async def pay(number: int) -> None:
+        begun.set()
+        await asyncio.sleep(60)
+
+    agent = loam.agent(Scripted([calls("pay", number=7)]), [pay], repeats=3)
+    ran = await agent.run("Pay.")
+    work = asyncio.create_task(agent.decide(ran.id, True))
+    await begun.wait()
+    work.cancel()
+    await asyncio.wait([work])
+    for why in ("doubt", "approval"):
+        ran = await agent.resume(ran.id)
+        assert ran.waiting is not None
+        assert ran.waiting.why == why
+        ran = await agent.decide(ran.id, "it was done")
+    assert ran.reason == "repetition"

@@ -292,10 +292,13 @@ def _waiting(run: Run, state: State) -> Pending | None:
     return Pending(run.id, one.key, one.call.name, msgspec.json.decode(one.arguments or "{}"), one.why)
 
 
-def _decided(pending: Pending, verdict: Verdict) -> Decided:
+def _decided(pending: Pending, verdict: Any) -> Decided:
+    """Raises ModelFailure for what is no Verdict: a program gives it, and a log that has it can't be read again."""
     by = "the program"
     if isinstance(verdict, dict):
         return Decided(pending.key, "edit", by, arguments=json.dumps(verdict, ensure_ascii=False))
+    if not isinstance(verdict, bool | str):
+        raise refuse("bad_request", f"a verdict is True, False, a text or a dict, not {verdict!r}")
     if verdict is True:
         return Decided(pending.key, "approve", by)
     return Decided(pending.key, "deny", by, reason=verdict or "")
@@ -335,7 +338,9 @@ def agent(
     are kept in memory. `limits` are those of loam.toml (`steps`, `max_cost_usd`, …), and `max_tokens`, `attempts` and
     `calling`. A limit in money needs `around`'s quote. Raises SettingsError.
     """
-    held: list[AgentTool] = [tool(one) if callable(one) else one for one in tools]
+    if not hasattr(model, "answer"):
+        raise SettingsError(f"loam.agent: {model!r} is no model; it needs an object such as loam.providers has")
+    held = _held(tools)
     named = {one.tool.name: one for one in held}
     if len(named) < len(held):
         raise SettingsError("two of the tools have one name; give one another with loam.tool(function, name=…)")
@@ -347,6 +352,16 @@ def agent(
     path = None if log is None else Path(log)
     made = Agent(_NAME, settings, Techniques(model, around), named, quote, calling=settings.calling)
     return HeldAgent(made, path, approve, SystemClock())
+
+
+def _held(tools: Sequence[Function | AgentTool]) -> list[AgentTool]:
+    if callable(tools):
+        raise SettingsError("loam.agent: the tools are a list, also where there is one")
+    held: list[AgentTool] = [tool(one) if callable(one) else one for one in tools]
+    for one in held:
+        if not hasattr(one, "tool"):
+            raise SettingsError(f"loam.agent: {one!r} is no tool; give a function, or loam.tool(function)")
+    return held
 
 
 def _read(words: dict[str, Any], kind: type[T], where: str) -> T:

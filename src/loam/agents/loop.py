@@ -120,7 +120,8 @@ class Loop:
     def _spent_out(self, call: Call, money: Money | None, tokens: int) -> Ended | None:
         state, limits = self.state, self._agent.settings.limits
         if money is None and limits.max_cost_usd is not None:
-            return Ended("unknown_price", f"no price of {call.model} is known, so max_cost_usd can't be kept")
+            named = call.model or "the model"
+            return Ended("unknown_price", f"no price of {named} is known, so max_cost_usd can't be kept")
         if limits.max_cost_usd is not None and state.money + (money or 0) > _micros(limits.max_cost_usd):
             message = f"${dollars(state.money)} is spent; the next call may cost ${dollars(money or 0)}"
             return Ended("money", message)

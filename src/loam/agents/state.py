@@ -140,7 +140,7 @@ class State:
             pending.stage = "started"
             self.tool_calls += 1
         else:
-            if pending.stage != "started":
+            if pending.stage != "started" and pending.why != "doubt":  # what was begun is counted
                 self.seen[same(pending.call.name, pending.arguments)] += 1
             result = ToolResult(pending.call.id, (Text(event.result),), is_error=event.is_error)
             self.messages.append(Message("tool", (result,)))
