@@ -69,6 +69,8 @@ def check(settings: Settings) -> None:
     table_of(settings).chains("fallback.context_fallbacks", settings.fallback.context_fallbacks)
     prices_of(settings)
     check_address(settings.grounding.store.url)
+    for name, agent in settings.agents.items():
+        agent.check(name)
 
 
 def kind_of(name: str, provider: ProviderSettings) -> ProviderKind:

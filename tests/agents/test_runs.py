@@ -203,7 +203,13 @@ def test_a_run_is_cancelled_in_the_middle_of_a_call(tmp_path: Path) -> None:
 
 def test_a_tool_that_cannot_be_used_is_said_at_the_start(tmp_path: Path) -> None:
     with (
-        pytest.raises(SettingsError, match="absent"),
-        running(settings(tmp_path, [{"text": "x"}], {"absent": python("absent")})),
+        pytest.raises(SettingsError, match=r"\[agents.clerk\] the tool gone .* has no attribute 'absent'"),
+        running(settings(tmp_path, [{"text": "x"}], {"gone": python("absent")})),
+    ):
+        pass
+    dotted = {"kind": "python", "function": "shop.tools.refund"}
+    with (
+        pytest.raises(SettingsError, match="the function is written as module:function"),
+        running(settings(tmp_path, [{"text": "x"}], {"dotted": dotted})),
     ):
         pass

@@ -23,6 +23,7 @@ def settings(folder: Path) -> str:
         '[providers.talk]\nkind = "scripted"\nscript = [{text = "It is fine."}]',
         '[providers.slow]\nkind = "scripted"\nscript = [{text = "late", first_pause = 60}]',
         '[agents.talk]\nmodel = "talk/any"\n[agents.slow]\nmodel = "slow/any"',
+        '[agents.lost]\nmodel = "nowhere/any"',
     ]
     for name in CLERKS:
         text = "\u202eevil" if name == "hidden" else "asked"
@@ -67,6 +68,12 @@ def test_a_run_tells_its_steps_on_stderr_and_its_answer_on_stdout(loam: Program,
     assert "ended (answered); 1 steps" in steps[2]
 
 
+def test_a_run_that_fails_fails_its_command(loam: Program, served: Served) -> None:
+    done = loam.run("agent", "run", "lost", "How is it?")
+    assert (done.status, done.out) == (1, "")
+    assert "ended (failed): no model is called 'nowhere/any'" in done.err
+
+
 def test_a_call_is_approved_by_its_key_and_the_run_goes_on(loam: Program, served: Served) -> None:
     done, run = waiting(loam, "approves")
     assert done.out == ""
@@ -101,6 +108,9 @@ def test_a_call_is_approved_with_other_arguments(loam: Program, served: Served) 
 
 def test_a_call_is_denied_with_its_reason(loam: Program, served: Served) -> None:
     _, run = waiting(loam, "denies")
+    forgotten = loam.run("agent", "approve", "denies", run, "--reason", "not on a Friday")
+    assert forgotten.status == 2
+    assert "add --deny" in forgotten.err
     done = loam.run("agent", "approve", "denies", run, "--deny", "--reason", "not on a Friday")
     assert (done.status, done.out) == (0, "done\n")
     assert ": not on a Friday" in done.err

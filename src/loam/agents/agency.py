@@ -25,7 +25,7 @@ from loam.agents.settings import AgentSettings
 from loam.agents.tools import Outside, Search, open_tools
 from loam.core.calls import Principal
 from loam.core.clock import Clock
-from loam.core.errors import LoamError
+from loam.core.errors import LoamError, SettingsError
 from loam.core.operations import Operation
 from loam.core.ports import Model, Web
 from loam.storage.database import Database
@@ -62,7 +62,10 @@ async def open_agents(
     for name, settings in wanted.items():
         settings.check(name)
         calling = chosen(settings.calling, given.calls(settings.model))
-        tools = await open_tools(settings.tools, outside)
+        try:
+            tools = await open_tools(settings.tools, outside)
+        except SettingsError as error:
+            raise SettingsError(f"[agents.{name}] {error}") from error
         toolbox = toolboxes[name] = open_toolbox(name, settings.mcp, given.environment, given.database, given.clock)
         if toolbox is not None:
             stack.push_async_callback(toolbox.close)

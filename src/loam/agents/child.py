@@ -33,6 +33,8 @@ _TYPES: dict[Any, str] = {
 def found(named: str) -> Callable[..., Any]:
     """The function of `module:function` or `file.py:function`."""
     place, _, name = named.rpartition(":")
+    if not place or not name:
+        raise ValueError("the function is written as module:function or file.py:function")
     if place.endswith(".py"):
         spec = importlib.util.spec_from_file_location("loam_tool", place)
         if spec is None or spec.loader is None:

@@ -88,6 +88,8 @@ def approve(agent: str, run_id: str, key: str, edit: str | None, deny: bool, rea
     """Decide on the tool call that a run waits for, and follow the run."""
     if deny and edit is not None:
         raise click.UsageError("--deny and --edit exclude each other")
+    if reason and not deny:
+        raise click.UsageError("--reason is for a denial; add --deny, or leave it out to approve")
     with gateway() as reached:
         view = reached.get(f"{_runs(agent)}/{run_id}")
         if not view.get("waiting"):
@@ -140,12 +142,14 @@ def _runs(agent: str) -> str:
 
 
 def _follow(reached: Gateway, agent: str, run_id: str, *, after: int = 0, as_json: bool) -> None:
-    """Tells each step on stderr as it happens, until the run ends or waits; then how it stands."""
+    """Tells each step on stderr until the run ends or waits; then how it stands. Exits with 1 without an answer."""
     path = f"{_runs(agent)}/{run_id}"
     try:
         for name, data in reached.follow(f"{path}/events", after=after, stream="true"):
             if name == "run":
                 _print(data, as_json=as_json)
+                if data["status"] == "ended" and data["reason"] != "answered":
+                    sys.exit(1)
                 return
             after = data["seq"]
             if told := _step(data["event"]):
