@@ -12,7 +12,7 @@ import pytest
 
 import loam
 from loam.agents.door import HeldAgent, Pending, Ran
-from loam.agents.events import Entry, Resumed
+from loam.agents.events import Entry, Resumed, Returned
 from loam.core.errors import LoamError, ModelFailure, SettingsError
 from loam.prompting.around import Around
 from loam.providers.script import Asked, Line
@@ -238,6 +238,7 @@ def test_what_is_no_model_or_no_tool_is_said_at_once() -> None:
         ("gpt-5-mini", [], "'gpt-5-mini' is no model"),
         (Scripted(), [{"type": "function"}], "is no tool"),
         (Scripted(), Till().look, "the tools are a list"),
+        (Scripted(), [lambda number: number], "not '<lambda>'"),
     ):
         with pytest.raises(SettingsError, match=told):
             loam.agent(model, tools)  # pyright: ignore[reportArgumentType]
@@ -262,3 +263,23 @@ async def test_a_call_in_doubt_that_is_denied_was_asked_for_once() -> None:
         assert ran.waiting.why == why
         ran = await agent.decide(ran.id, "it was done")
     assert ran.reason == "repetition"
+
+
+async def test_what_has_no_name_in_a_signature_is_not_asked_for() -> None:
+    def look(number: int, *rest: int) -> str:
+        return f"{number} {rest}"
+
+    def any_of(**more: int) -> str:
+        return str(more)
+
+    made = [loam.tool(one, access="read") for one in (look, any_of)]
+    schemas = [one.tool.parameters or {} for one in made]
+    assert [(list(schema["properties"]), schema["additionalProperties"]) for schema in schemas] == [
+        (["number"], False),
+        ([], True),
+    ]
+    agent = loam.agent(Scripted([calls("look", number=7), calls("any_of", a=1), "Done."]), made)
+    ran = await agent.run("Look.")
+    results = [one.event.result for one in await agent.events(ran.id) if isinstance(one.event, Returned)]
+    assert "7 ()" in results[0]
+    assert "{'a': 1}" in results[1]

@@ -48,6 +48,7 @@ def test_variables_stand_above_the_file(in_folder: Path) -> None:
         ("[providers.p]\nkind = 'nobody'\n", "there are: openai"),
         ("[providers.loam]\n", "name of the reader"),
         ("[routes.r]\nchain = ['a/b']\n", r"\[routes.r\] names 'a/b'"),
+        ("[agents.a]\nmodel = 'm'\n[agents.a.tools.'pay back']\nkind = 'python'\nfunction = 'a:b'\n", "not 'pay back'"),
         ("[agents.a]\nmodel = 'agent:b'\n", r"\[agents.a\] asks agent:b"),
         ("a = [", "not valid TOML"),
     ],

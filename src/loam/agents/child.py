@@ -55,13 +55,17 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
     hints = typing.get_type_hints(function)
     properties: dict[str, Any] = {}
     required: list[str] = []
+    more = False
     for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):  # nothing is called by their names
+            more = more or parameter.kind is parameter.VAR_KEYWORD
+            continue
         properties[name] = _schema(hints.get(name, Any))
         if parameter.default is parameter.empty:
             required.append(name)
         elif isinstance(parameter.default, str | int | float | bool):
             properties[name]["default"] = parameter.default
-    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": more}
     return {"description": (inspect.getdoc(function) or "").split("\n\n")[0], "parameters": schema}
 
 

@@ -28,7 +28,7 @@ from loam.agents.child import described
 from loam.agents.events import MIGRATIONS, Began, Decided, Entry, EventLog, Journal, Reason, Resumed, Run
 from loam.agents.loop import Agent, Loop, Quote
 from loam.agents.outcome import AgentTool, Outcome
-from loam.agents.settings import AgentSettings, LimitSettings, ToolSettings
+from loam.agents.settings import AgentSettings, LimitSettings, ToolSettings, check_name
 from loam.agents.state import State
 from loam.core.calls import Citation, Principal, Tool
 from loam.core.clock import Clock, SystemClock, new_id
@@ -72,10 +72,12 @@ class FunctionTool:
 def tool(function: Function, *, name: str = "", **settings: Any) -> FunctionTool:
     """A function as a tool, with what loam.toml may say of one: `access`, `approval`, `idempotent`, `seconds`, ….
 
-    Raises SettingsError for a setting that there is not.
+    Raises SettingsError for a setting that there is not, or a name that providers refuse, as a lambda's.
     """
     where = f"{function.__module__}:{function.__qualname__}"
-    return FunctionTool(function, _read({"kind": "python", "function": where, **settings}, ToolSettings, where), name)
+    read = _read({"kind": "python", "function": where, **settings}, ToolSettings, where)
+    check_name(name or function.__name__, where)
+    return FunctionTool(function, read, name)
 
 
 class Pending(Struct, frozen=True):

@@ -4,6 +4,7 @@ Knows names and numbers only. Invariant: a tool is a `write` tool unless the set
 write tool needs a person's approval unless the settings say otherwise.
 """
 
+import re
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -109,7 +110,14 @@ class AgentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         if self.model.startswith(AGENT):
             raise SettingsError(f"[agents.{name}] asks {self.model}: an agent asks a model, never another agent")
         for tool, settings in self.tools.items():
+            check_name(tool, f"[agents.{name}.tools.{tool}]")
             needs = {"python": "function", "documents": "collection", "http": "url"}[settings.kind]
             if not getattr(settings, needs):
                 raise SettingsError(f"[agents.{name}.tools.{tool}] is of kind {settings.kind} and needs `{needs}`")
         mcp_settings.check(f"agents.{name}", self.mcp, self.tools)
+
+
+def check_name(tool: str, where: str) -> None:
+    """Raises SettingsError for a name that providers refuse."""
+    if not re.fullmatch("[A-Za-z0-9_-]{1,64}", tool):
+        raise SettingsError(f"{where}: a tool's name is 1 to 64 letters, digits, _ and -, not {tool!r}")
