@@ -247,3 +247,12 @@ def test_models_are_moved_in_and_out_under_calls_and_no_call_notices(two: Gate) 
         assert moving.result() >= 1
     assert min(counts.values()) > 3
     until(lambda: len(workers()) == len(two.loaded()))
+
+
+def test_a_draft_is_named_as_a_model_is_or_by_its_path(shelf: Path, tmp_path: Path) -> None:
+    drafts = {"a": "b", "b": str(shelf / "c"), "c": "nobody"}
+    with gate(shelf, tmp_path, drafts=drafts, loaded=9) as named:
+        assert named.say("a")
+        assert named.say("b")
+        with pytest.raises(openai.APIStatusError, match="'nobody' guess for c, which is neither a path"):
+            named.say("c")

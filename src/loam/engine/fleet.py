@@ -142,21 +142,6 @@ class Fleet:
         if len(self._loaded) >= self._settings.loaded and self._idle() is None:
             raise self._busy()
         settings = self._settings
-        order = Order(
-            name=name,
-            path=str(path),
-            weights=settings.weights,
-            device=settings.device,
-            threads=settings.threads,
-            cache=settings.cache,
-            batch=settings.batch,
-            queue=settings.queue,
-            context=settings.context,
-            draft=settings.drafts.get(name, ""),
-            adapters=settings.adapters.get(name, {}),
-            exact=settings.exact,
-        )
-        process = self._make(order)
         taken = 0
 
         async def allow(sized: Sized) -> int | None:
@@ -167,6 +152,7 @@ class Fleet:
             return left
 
         try:
+            process = self._make(self._order(name, path))
             await process.start(allow)
         except EngineError as error:
             self._problems[name] = str(error)
@@ -174,6 +160,38 @@ class Fleet:
         self._problems.pop(name, None)
         self._loaded[name] = process
         return process
+
+    def _order(self, name: str, path: Path) -> Order:
+        settings = self._settings
+        return Order(
+            name=name,
+            path=str(path),
+            weights=settings.weights,
+            device=settings.device,
+            threads=settings.threads,
+            cache=settings.cache,
+            batch=settings.batch,
+            queue=settings.queue,
+            context=settings.context,
+            draft=self._draft(name),
+            adapters={one: str(Path(at).expanduser()) for one, at in settings.adapters.get(name, {}).items()},
+            exact=settings.exact,
+        )
+
+    def _draft(self, name: str) -> str:
+        """Where the checkpoint lies that guesses for another one, empty for none. Raises EngineError."""
+        given = self._settings.drafts.get(name, "")
+        if not given:
+            return ""
+        place, paths = Path(given).expanduser(), self.paths
+        if not is_checkpoint(place):
+            if given not in paths:
+                raise EngineError(
+                    f"drafts of [providers.{self._name}.engine] has {given!r} guess for {name}, which is neither a "
+                    f"path to a checkpoint nor the name of one; there are: {', '.join(sorted(paths))}"
+                )
+            place = paths[given]
+        return str(place)
 
     async def _make_room(self, path: Path, sized: Sized, taken: int) -> None:
         """Puts idle checkpoints away until `sized` has room beside the rest and the `taken` bytes of its own kind.

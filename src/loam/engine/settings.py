@@ -24,7 +24,8 @@ class LocalSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         Meta(description="LoRA adapters: by model, their folders by name; ask for MODEL:ADAPTER."),
     ] = {}
     drafts: Annotated[
-        dict[str, str], Meta(description="By model, a smaller checkpoint of the same vocabulary that guesses ahead.")
+        dict[str, str],
+        Meta(description="By model, a smaller checkpoint of the same vocabulary that guesses ahead: its name or path."),
     ] = {}
     weights: Annotated[
         Weights,
