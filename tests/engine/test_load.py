@@ -17,7 +17,7 @@ from loam.core.errors import EngineError
 from loam.engine.families import read_architecture
 from loam.engine.hub import resolve
 from loam.engine.load import _named, load, save
-from loam.engine.memory import available, cache_bytes, weight_bytes
+from loam.engine.memory import available, cache_bytes, linear_weights, other_weights, weight_bytes
 from loam.engine.transformer import Transformer
 from tests.engine.checkpoints import PER_FAMILY, make
 
@@ -228,6 +228,13 @@ def test_the_estimate_is_what_is_held(weights: Any, family: str, shelf: Path) ->
     loaded = load(make(shelf / family, family), weights=weights)
     held = {t.data_ptr(): t.nbytes for t in [*loaded.model.parameters(), *loaded.model.buffers()]}
     assert weight_bytes(loaded.architecture, weights) == pytest.approx(sum(held.values()), rel=0.06)
+
+
+@pytest.mark.parametrize("family", sorted(PER_FAMILY))
+def test_parameters_are_counted_from_the_shape(family: str, shelf: Path) -> None:
+    loaded = load(make(shelf / family, family))
+    counted = linear_weights(loaded.architecture) + other_weights(loaded.architecture)
+    assert counted == sum(weight.numel() for weight in loaded.model.parameters())
 
 
 def test_memory_is_told() -> None:

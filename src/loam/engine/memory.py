@@ -33,9 +33,17 @@ def linear_weights(a: Architecture) -> int:
 
 
 def other_weights(a: Architecture) -> int:
-    """Embeddings and norms (biases, which are a thousandth, are left out)."""
-    norms = a.width * (2 * a.pre_norm + 2 * a.post_norm) * a.layers + a.width
-    return a.width * (a.vocabulary + (a.learned_positions or 0)) + norms
+    """Embeddings, norms and biases."""
+    heads = {"none": 0, "head": 2, "width": a.heads + a.kv_heads}[a.qk_norm] * a.head_width
+    blocks = a.width * (a.pre_norm * (1 if a.shared_norm else 2) + 2 * a.post_norm)
+    norms = (a.layers * (blocks + heads) + a.width) * (2 if a.norm == "layer" else 1)
+    return a.width * (a.vocabulary + (a.learned_positions or 0)) + norms + _biases(a)
+
+
+def _biases(a: Architecture) -> int:
+    attention = a.qkv_bias * (a.heads + 2 * a.kv_heads) * a.head_width + a.out_bias * a.width
+    mlp = a.mlp_bias * (a.hidden * (2 if a.gated else 1) + a.width)
+    return a.layers * (attention + mlp) + a.head_bias * a.vocabulary
 
 
 def weight_bytes(a: Architecture, weights: Weights, kind: torch.dtype = torch.bfloat16) -> int:
