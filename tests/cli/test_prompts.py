@@ -82,6 +82,9 @@ def test_requirements_become_checks_and_two_prompts_are_weighed_by_them(loam: Pr
     # the scripted model repeats the last user message: the vague prompt's own words make one sentence more
     assert (weighed["cases"], weighed["failed"]) == (2, 0)
     assert weighed["within"]["low"] <= weighed["difference"] <= weighed["within"]["high"]
+    (loam.folder / "one.json").write_text('{"checks": [{"id": "r1", "kind": "lacks", "texts": ["good summary"]}]}')
+    few = loam.run("lint", "vague.md", "--prove", "support.md", *words[:2], "--checks", "one.json", "--model", "fast")
+    assert "The second prompt looks better, but on so few cases that may be chance" in few.out
     assert "--set" in loam.run("lint", "vague.md", "--prove", "support.md").err
     (loam.folder / "broken.json").write_text('{"checks": [{"id": "a", "kind": "most", "unit": "smile"}]}')
     refused = loam.run("lint", "vague.md", "--prove", "support.md", *words, "--checks", "broken.json")

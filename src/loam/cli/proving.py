@@ -20,6 +20,9 @@ from loam.prompting.lint.checks import Check
 from loam.prompting.lint.proof import Case, Trial, prove, sign_test
 from loam.prompting.lint.requirements import requirements
 
+_SURE = 0.05
+"""The interval of a few cases is too narrow (of one it is a point), so the signs must tell as well."""
+
 
 class Comparison(Struct, frozen=True):
     """Shares of checks passed over `cases` that both prompts answered; `difference` is the second's minus the first's.
@@ -95,10 +98,11 @@ def tell(comparison: Comparison) -> str:
         f"the second is better on {one.better} cases and worse on {one.worse}; "
         f"by chance alone so uneven with p = {one.chance:.3g}",
     ]
-    if one.within.low > 0:
-        lines.append("The second prompt is better.")
-    elif one.within.high < 0:
-        lines.append("The second prompt is worse.")
+    word = "better" if one.within.low > 0 else "worse" if one.within.high < 0 else ""
+    if word and one.chance < _SURE:
+        lines.append(f"The second prompt is {word}.")
+    elif word:
+        lines.append(f"The second prompt looks {word}, but on so few cases that may be chance; ask more of them.")
     else:
         lines.append("This set does not tell them apart; more cases, or checks that matter more, might.")
     return "\n".join(lines)
