@@ -38,6 +38,10 @@ _DOORS = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_DOORS})
+
+
 def __getattr__(name: str) -> Any:
     if name in _DOORS:
         return getattr(import_module(_DOORS[name]), name)

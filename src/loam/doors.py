@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def _door(name: str, model: Model, *, around: Around = NOTHING, **options: Any) -> Model:
-    return technique(model, {"name": name, **options}, around)
+    return technique(held(model), {"name": name, **options}, around)
 
 
 zero_shot = partial(_door, "zero_shot")
@@ -47,12 +47,22 @@ async def aask(model: Model, question: str | Sequence[Message], *, name: str = "
     answer = await loam.aask(model, "What is 6 + 1?", temperature=0.0)
     ```
     """
-    return await collect(model.answer(call_of(question, name=name, **sampling)))
+    return await collect(held(model).answer(call_of(question, name=name, **sampling)))
 
 
 def ask(model: Model, question: str | Sequence[Message], *, name: str = "", **sampling: Any) -> Answer:
     """As `aask`, for programs without a loop of their own."""
     return waited(aask(model, question, name=name, **sampling))
+
+
+def held(model: Model | str) -> Model:
+    """The model itself. Raises LoamError where it is only a name, which nothing here can look up."""
+    if isinstance(model, str):
+        raise LoamError(
+            f"{model!r} is a model's name, and a Model is wanted here: a provider (loam.providers.scripted.Scripted) "
+            "or a technique around one; by its name a model is asked through a gateway, with any client or `loam ask`"
+        )
+    return model
 
 
 def call_of(question: str | Sequence[Message], *, name: str = "", **sampling: Any) -> Call:

@@ -18,7 +18,7 @@ from loam.core.answers import collect
 from loam.core.calls import Call, Controls, Output
 from loam.core.messages import Message, say
 from loam.core.ports import Model
-from loam.doors import call_of, waited
+from loam.doors import call_of, held, waited
 from loam.prompting.around import NOTHING, Around
 from loam.prompting.schemas import Problem
 from loam.prompting.structured import Options, Structured
@@ -73,8 +73,8 @@ async def aextract(shape: Any, text: str, *, model: Model | str, around: Around 
     wanted = shape_of(shape)
     if isinstance(model, str):
         return await asyncio.to_thread(_asked, wanted, text, model, options)
-    held = Structured(model, msgspec.convert({"name": "structured", **options}, Options), around, also=wanted.also)
-    answer = await collect(held.answer(_call(wanted, text)))
+    asked = Structured(model, msgspec.convert({"name": "structured", **options}, Options), around, also=wanted.also)
+    answer = await collect(asked.answer(_call(wanted, text)))
     return wanted.read(answer.text)
 
 
@@ -92,7 +92,7 @@ async def partials(shape: Any, text: str, *, model: Model, **options: Any) -> As
     wanted = shape_of(shape)
     settings = msgspec.convert({"name": "structured", "stream": "held", **options}, Options)
     said: list[str] = []
-    async with aclosing(Structured(model, settings, also=wanted.also).answer(_call(wanted, text))) as deltas:
+    async with aclosing(Structured(held(model), settings, also=wanted.also).answer(_call(wanted, text))) as deltas:
         async for delta in deltas:
             said.append(delta.text)
             if delta.step is not None and delta.step.event == "partial":

@@ -56,6 +56,13 @@ def test_a_technique_is_a_model_around_a_model() -> None:
         loam.self_consistency(model, n=0)
 
 
+def test_a_name_where_a_model_is_wanted_is_said_so() -> None:
+    for door in (loam.ask, loam.self_consistency):
+        with pytest.raises(LoamError, match="'small' is a model's name, and a Model is wanted here"):
+            door("small", *(["hello"] if door is loam.ask else []))  # pyright: ignore[reportArgumentType]
+    assert {"ask", "extract", "few_shot", "agent"} <= set(dir(loam))
+
+
 @pytest.mark.parametrize("shape", [City, Town, Village])
 def test_a_value_has_the_type_that_was_asked_for(shape: type) -> None:
     found = loam.extract(shape, "Lima has ten people.", model=Scripted(["hm", GOOD]))
