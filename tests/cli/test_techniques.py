@@ -19,8 +19,11 @@ def test_a_question_is_asked_with_techniques_and_they_say_what_they_did(tmp_path
     assert done.status == 0, done.err
     assert done.out.splitlines()[0] == "7"
     assert "self_consistency: votes" in done.out
-    done = program(tmp_path).run(*words, "--json")
-    assert done.report["loam"]["techniques"][0]["samples_used"] == 2
+    listed = json.dumps([json.loads(vote), "chain_of_thought"])
+    for more in (words, (*words[:4], "--technique", listed)):
+        answer = program(tmp_path).run(*more, "--json").report
+        assert answer["choices"][0]["message"]["content"] == "7"
+        assert answer["loam"]["techniques"][0]["samples_used"] == 2
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -63,7 +63,7 @@ def command(
             "metadata": True,
             **({"collection": collection} if collection and model else {}),
             **({"grounding": grounding} if grounding else {}),
-            **({"technique": [wish(one) for one in techniques]} if techniques else {}),
+            **({"technique": wishes(techniques)} if techniques else {}),
         },
     }
     body |= {name: value for name, value in sampling.items() if value is not None}
@@ -75,14 +75,16 @@ def command(
             tell(said(reached, body).loam)
 
 
-def wish(text: str) -> Any:
-    """A technique as the option says it: its name, or JSON."""
-    if not text.lstrip().startswith("{"):
-        return text
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"--technique is no JSON: {error}") from error
+def wishes(texts: Sequence[str]) -> list[Any]:
+    """Techniques as the option says them: names, JSON, or a list in JSON as a call has it."""
+    found: list[Any] = []
+    for text in texts:
+        try:
+            one = json.loads(text) if text.lstrip().startswith(("{", "[")) else text
+        except ValueError as error:
+            raise click.UsageError(f"--technique is no JSON: {error}") from error
+        found += one if isinstance(one, list) else [one]
+    return found
 
 
 class Spoken(Struct, frozen=True):
