@@ -92,6 +92,13 @@ def test_a_script_talks_without_a_terminal(program: Program) -> None:
     assert (refused.returncode, b"temperature" in refused.stderr) == (3, True)
 
 
+def test_logprobs_show_a_part_of_a_letter_as_inspect_does(program: Program) -> None:
+    words = ("hi", "--raw", "--temperature", "90", "--logprobs", "0", "--seed", "1", "--max-tokens", "80")
+    told = run(program, "generate", *words).stdout.decode()
+    assert "‹" in told
+    assert "bytes:" not in told
+
+
 @pytest.mark.parametrize(
     "words",
     [("generate", "hi", "--max-tokens", "400"), ("inspect", "ROMEO:", "--steps", "40"), ("models", "show", "pocket")],

@@ -1,6 +1,5 @@
 """`loam generate`: one text from a checkpoint on this machine, as it is written."""
 
-import json
 import random
 import time
 from contextlib import aclosing
@@ -10,8 +9,10 @@ import click
 from msgspec import Struct
 
 from loam.cli import checkpoint
+from loam.cli.inspect_picture import quoted
 from loam.core.calls import Usage
 from loam.engine.client import EngineProcess
+from loam.engine.inspection import Piece
 from loam.engine.protocol import Drawing, Order, Request, Weights
 
 
@@ -98,8 +99,8 @@ async def _stream(engine: EngineProcess, request: Request) -> _Written:
 def _tell(written: _Written, engine: EngineProcess) -> None:
     click.echo()
     for entry in written.logprobs:
-        others = ", ".join(f"{json.dumps(top['token'])} {top['logprob']:.2f}" for top in entry["top_logprobs"])
-        click.echo(f"{entry['logprob']:8.3f}  {json.dumps(entry['token'], ensure_ascii=False)}  {others}".rstrip())
+        others = ", ".join(f"{_quoted(top)} {top['logprob']:.2f}" for top in entry["top_logprobs"])
+        click.echo(f"{entry['logprob']:8.3f}  {_quoted(entry)}  {others}".rstrip())
     usage = written.usage
     after = max(written.seconds - written.first, 1e-9)
     speed = f"{(usage.output - 1) / after:.1f} tokens/s after the first" if usage.output > 1 else "one token"
@@ -110,3 +111,8 @@ def _tell(written: _Written, engine: EngineProcess) -> None:
         dim=True,
         err=True,
     )
+
+
+def _quoted(one: dict[str, Any]) -> str:
+    data = bytes(one["bytes"])
+    return quoted(Piece(id=-1, text=data.decode(errors="replace"), bytes=data.hex()))
