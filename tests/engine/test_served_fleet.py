@@ -128,6 +128,9 @@ def test_the_idle_one_that_was_asked_longest_ago_makes_room(two: Gate) -> None:
 
 
 def test_what_is_larger_than_the_limit_is_refused_before_anything_is_put_away(two: Gate, shelf: Path) -> None:
+    assert two.say("a")
+    assert two.say("c")
+    until(lambda: len(workers()) == 2)
     before = workers()
     with pytest.raises(openai.InternalServerError) as caught:
         two.say("huge")
