@@ -89,26 +89,25 @@ print(status("VmHWM") - before, kernel.arena_bytes(model.architecture, "int8"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "weights", "copies"),
+    "kind",
     [
-        ("bfloat16", "auto", 1),
-        pytest.param("float32", "auto", 1, marks=pytest.mark.slow),
-        pytest.param("float32", "int8", 2, marks=pytest.mark.slow),  # torch's own beside
+        "bfloat16",
+        pytest.param("float32", marks=pytest.mark.slow),
     ],
 )
 def test_the_peak_is_near_the_packed_weights(
-    kind: str, weights: str, copies: int, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+    kind: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = make(tmp_path / "model", "llama", width=512, hidden=2048, layers=12)
     tensors = safe_open(str(folder / "model.safetensors"), framework="pt")
     kept = {name: tensors.get_tensor(name).to(getattr(torch, kind)) for name in tensors.keys()}  # noqa: SIM118
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     built = tmp_path_factory.getbasetemp().parent / "loam-kernels"
-    command = [sys.executable, "-c", PEAK, str(folder), weights, str(built)]
+    command = [sys.executable, "-c", PEAK, str(folder), "auto", str(built)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     peak, packed = map(int, ran.stdout.split())
     assert packed > 40 * MIB
-    assert peak < copies * packed + 40 * MIB  # the file alone has 2 or 4 times as much
+    assert peak < packed + 40 * MIB  # the file alone has 2 or 4 times as much
 
 
 def test_a_kernel_that_does_not_fit_is_not_taken(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
