@@ -1,10 +1,8 @@
 """One request to anywhere: whose certificate counts, which address is taken, and what is left open afterwards."""
 
 import asyncio
-import shutil
 import socket
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 from loam.core.errors import ModelFailure
 from loam.core.ports import WebRequest
 from loam.providers.fetching import HttpWeb
+from tests.providers.certificates import certificate_for
 
 pytestmark = pytest.mark.anyio
 HELLO = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
@@ -21,17 +20,7 @@ HELLO = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate of our own for shop.example, with its key in the same file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    key, chain = folder / "key.pem", folder / "cert.pem"
-    words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    words += ["-subj", "/CN=shop.example", "-addext", "subjectAltName=DNS:shop.example"]
-    words += ["-keyout", str(key), "-out", str(chain)]
-    subprocess.run([openssl, *words], check=True, capture_output=True)
-    chain.write_text(chain.read_text() + key.read_text())
-    return chain
+    return certificate_for("shop.example", tmp_path_factory.mktemp("tls"))
 
 
 async def get(web: HttpWeb, url: str, seconds: float = 5, allow: Any = lambda address: True) -> bytes:

@@ -1,9 +1,7 @@
 """The HTTP client against servers that behave and servers that do not, on real sockets."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import pytest
 from loam.core.errors import Failure, ModelFailure
 from loam.core.ports import Timeouts
 from loam.providers.transport import HttpTransport, read_url
+from tests.providers.certificates import certificate_for
 from tests.providers.conftest import Play, Raw, Visit
 
 pytestmark = pytest.mark.anyio
@@ -430,17 +429,7 @@ def test_a_url_taken_apart() -> None:
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate of our own for localhost, with its key in the same file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl command")
-    folder = tmp_path_factory.mktemp("tls")
-    key, chain = folder / "key.pem", folder / "cert.pem"
-    words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    words += ["-keyout", str(key), "-out", str(chain)]
-    subprocess.run([openssl, *words], check=True, capture_output=True)
-    chain.write_text(chain.read_text() + key.read_text())
-    return chain
+    return certificate_for("localhost", tmp_path_factory.mktemp("tls"))
 
 
 async def test_tls_is_verified(certificate: Path) -> None:
